@@ -43,11 +43,12 @@ def draws_apart() -> Iterator[None]:
 
     `torch.random.fork_rng` alone would start every GPU for this, and warn where there are several.
     """
-    started = torch.cuda.is_initialized()
+    started, seed = torch.cuda.is_initialized(), torch.initial_seed()
     with torch.random.fork_rng(range(torch.cuda.device_count()) if started else ()):
         yield
-    if not started and torch.cuda.is_available():
-        torch.cuda.manual_seed_all(torch.initial_seed())  # what was set before waits for the first use of a GPU
+        seeded = torch.initial_seed() != seed
+    if seeded and not started and torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)  # a seed waits for the first use of a GPU, where the last one counts
 
 
 @contextmanager

@@ -134,7 +134,9 @@ def whole(read: WeightFile, model: str, options: Mapping[str, Any]) -> WeightFil
     if not read.without:
         return read
     wanted = zoo.outline(model, {**read.options(model), **options}).network.state_dict()
-    inside = tuple(f"{block}." for block in read.without)
+    # one of several blocks of a module is named layer[1]; of the network itself, network[1]
+    modules = (block.partition("[")[0] for block in read.without)
+    inside = tuple(f"{name}." if any(key.startswith(f"{name}.") for key in wanted) else "" for name in modules)
     zeros = {
         name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape)
         for name, tensor in wanted.items()

@@ -58,6 +58,10 @@ def test_the_seed_that_waits_for_a_gpu_is_the_one_from_before(monkeypatch: pytes
     with draws_apart():
         torch.manual_seed(0)
     assert seeds[-1] == 5
+    seeds.clear()
+    with draws_apart():
+        torch.rand(5)
+    assert not seeds  # where nothing was seeded, a GPU's own seed waits on
 
 
 def test_what_a_forward_keeps_is_as_before() -> None:

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Images, analysis, as_view, evaluating
+from reslab.analysis.subject import Images, analysis, as_view, check_alone, check_repeatable, evaluating
 from reslab.analysis.sweeping import entered
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -89,9 +89,9 @@ def alike(
 ) -> Alike:
     """Return the linear CKA between the outputs of all blocks, in evaluation mode, on the same images.
 
-    HSIC_1, the unbiased estimator (Song et al. 2012), is averaged over mini-batches before CKA is computed from it
-    (Nguyen et al. 2021). It costs two passes of each network, and memory for the Gram matrices of a mini-batch,
-    `[blocks, batch, batch]`.
+    HSIC_1, the unbiased estimator (Song et al. 2012), is averaged over mini-batches, each weighted by its images,
+    before CKA is computed from it (Nguyen et al. 2021). It costs two passes of each network, and memory for the Gram
+    matrices of a mini-batch, `[blocks, batch, batch]`.
 
     Args:
         network: any network with blocks, residual or plain, or its view.
@@ -111,7 +111,8 @@ def alike(
         True
 
     Raises:
-        UserError: if a network has no blocks, or if there are fewer than four images in all or per mini-batch.
+        UserError: if a network has no blocks, draws random numbers or mixes the images of a batch, or if there are
+            fewer than four images in all or per mini-batch.
     """
     if batch < SMALLEST or len(images) < SMALLEST:
         raise WrongValueError(
@@ -123,15 +124,18 @@ def alike(
     own = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     sizes = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     with evaluating(one), evaluating(two), torch.inference_mode():
+        for view in (one, two):
+            check_repeatable(view.whole, images)
+            check_alone(view.whole, images, "representations depend on the mini-batches; give it statistics")
         for start in range(0, len(images), batch):
             x = images[start : start + batch]
-            if len(x) < SMALLEST:
+            if (count := len(x)) < SMALLEST:
                 continue
             grams, size = centred_grams(one, x)
             others, other_size = (grams, size) if two is one else centred_grams(two, x)
-            sizes = [sizes[0] + size, sizes[1] + other_size]
-            total = total + products(grams, others)
-            own = [sums + products(of, of).diagonal() for sums, of in zip(own, (grams, others), strict=True)]
+            sizes = [sizes[0] + count * size, sizes[1] + count * other_size]
+            total = total + count * products(grams, others)
+            own = [sums + count * products(of, of).diagonal() for sums, of in zip(own, (grams, others), strict=True)]
             progress("alike", min(start + batch, len(images)), len(images))
     # a representation that is constant has nothing but rounding left
     lengths = [torch.where(sums > CONSTANT * of, sums, torch.nan).sqrt() for sums, of in zip(own, sizes, strict=True)]

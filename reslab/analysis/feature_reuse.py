@@ -2,6 +2,7 @@
 5 and Fig. 5).
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
     child's input and output together.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are none, or a reader is a grouped convolution.
     """
     readers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
     found = []
@@ -57,6 +58,10 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             "the network has no dense blocks, that is, modules in which each layer takes the outputs of all earlier "
             "layers"
         )
+    if any(isinstance(reader, nn.Conv2d) and reader.groups > 1 for block in found for reader in block.readers):
+        raise UnseenError(
+            "a layer of a dense block begins with a grouped convolution, whose weights are not one per input channel"
+        )
     return found
 
 
@@ -74,7 +79,7 @@ class Connection(NamedTuple):
     reader: int  # from 1; the number of layers plus 1 is the layer after the block
     source: int  # 0: the block's input
     weight: float
-    relative: float  # 1 if the reader's weight were spread evenly
+    relative: float  # 1 if the reader's weight were spread evenly; NaN if it has none
 
     @property
     def distance(self) -> int:
@@ -129,7 +134,8 @@ def feature_reuse(network: nn.Module) -> FeatureReuse:
             channels = layer.weight.detach().double().abs().transpose(0, 1).flatten(1).mean(1)  # [in]
             for source, (start, end) in enumerate(pairwise(block.starts[: reader + 1])):
                 weight = channels[start:end].mean().item()
-                found.append(Connection(number, reader, source, weight, weight / channels.mean().item()))
+                mean = channels.mean().item()
+                found.append(Connection(number, reader, source, weight, weight / mean if mean else math.nan))
     return FeatureReuse(tuple(found))
 
 

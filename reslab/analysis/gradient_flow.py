@@ -21,7 +21,9 @@ from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, che
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
-from reslab.gates.view import Live
+from reslab.gates.inputs import Whole
+from reslab.gates.view import Live, View
+from reslab.gates.view import view as view_of
 from reslab.progress import Progress, silent
 from reslab.state import copied
 
@@ -183,23 +185,26 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
         signals = [live.stream if live.stream.requires_grad else live.stream.requires_grad_()]
         for index in range(len(view)):
             live = view.block(index, _copied(live))
+            if not live.stream.requires_grad:  # under the network's own torch.no_grad(): nothing comes back past it
+                live = live._replace(stream=live.stream.detach().requires_grad_())
             signals.append(live.stream)
         value = loss_value(loss, view.head(_copied(live)), labels)
         found = torch.autograd.grad(value, [*signals, *weights], allow_unused=True)
     at_signals, at_weights = found[: len(signals)], dict(zip(weights, found[len(signals) :], strict=True))
-    norms = [_norm([at_weights[parameter] for parameter in block]).to(value.device) for block in blocks]
+    norms = [_norm([at_weights[parameter] for parameter in block]) for block in blocks]
+    kind = torch.promote_types(signals[0].dtype, torch.float32)
     return GradientFlow(
         blocks=view.blocks,
-        forward=torch.stack([_root_mean_square(signal.detach()) for signal in signals]),
-        backward=torch.stack([_norm([gradient]) for gradient in at_signals]),
-        parameters=torch.stack(norms),
+        forward=torch.stack([_root_mean_square(signal.detach()) for signal in signals]).to(kind),
+        backward=torch.stack([_norm([gradient]).to(value.device) for gradient in at_signals]).to(kind),
+        parameters=torch.stack([norm.to(value.device) for norm in norms]).to(kind),
         loss=value.item(),
     )
 
 
 def _root_mean_square(values: Tensor) -> Tensor:
-    """Return it in float32 at least: in float16, squares end at 256."""
-    return values.to(torch.promote_types(values.dtype, torch.float32)).square().mean().sqrt()
+    """Return it in float64: in float16, squares end at 256, and in float32 they begin at 1e-38."""
+    return values.double().square().mean().sqrt()
 
 
 @analysis("training-flow", "the same during training", needs=("blocks",))
@@ -255,7 +260,7 @@ def through_training(
     if not any(parameter.requires_grad for parameter in trained.parameters()):
         trained.requires_grad_()  # a network for evaluation; in another, what is frozen stays so
     with torch.enable_grad():
-        view = as_view(trained, images)
+        view = _view_as(network, trained, images)
         optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
         at, flows = [], []
         for step in range(steps + 1):
@@ -270,14 +275,23 @@ def through_training(
     return TrainingFlow(at, flows)
 
 
+def _view_as(network: nn.Module, trained: nn.Module, images: Tensor) -> View:
+    """Return the view of a copy of the network, with the blocks that the network's own view declares, if it is one."""
+    if not isinstance(network, View) or not network.declarations:
+        return as_view(trained, images)
+    copy = trained.network if isinstance(trained, Whole) else trained
+    return view_of(copy, images[:2], blocks=network.declarations, output=network.output)
+
+
 def _copied(live: Live) -> Live:
     """Return the same values with a copy of the stream, as in-place activations may change it."""
     return live._replace(stream=live.stream.clone())
 
 
 def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
-    parts = [tensor.detach().float().norm() for tensor in tensors if tensor is not None]
-    return torch.stack(parts).norm() if parts else torch.zeros(())
+    """Return their norm in float64, as squares of vanishing gradients are 0 in float32."""
+    parts = [tensor.detach().double().norm() for tensor in tensors if tensor is not None]
+    return torch.stack(parts).norm() if parts else torch.zeros((), dtype=torch.float64)
 
 
 def _slope(values: Tensor) -> Tensor:

@@ -303,9 +303,10 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
     a, b = (times, transposed) if narrow else (transposed, times)
     values, residuals = _bidiagonalise(a, b, random_vector(min(n, m)), max(n, m), min(steps, n, m))
     rank_at_most = m - round(zero_rows.item() * m)
+    smallest, its_residual = values[-1], residuals[-1]
     if rank_at_most < min(n, m):
-        values[-1], residuals[-1] = 0, 0
-    return values[0], values[-1], residuals[0], residuals[-1], zero_rows
+        smallest, its_residual = torch.zeros_like(smallest), torch.zeros_like(its_residual)
+    return values[0], smallest, residuals[0], its_residual, zero_rows
 
 
 def _bidiagonalise(a: Map, b: Map, start: Tensor, rows: int, steps: int) -> tuple[Tensor, Tensor]:

@@ -259,7 +259,9 @@ def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:
 
 
 def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> View:
-    """Return the network's view. Raises UserError if it is not a chain or the batch does not fit."""
+    """Return the network's view. Raises UserError if it is not a chain, has tokens before images, or the batch does not
+    fit.
+    """
     view = as_view(network, images)
     check_batch(images, labels, loss)
     if not view.is_chain:
@@ -268,6 +270,7 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
             f"path lengths are defined for a chain of residual blocks, and this network's blocks ({kinds}) do not "
             "form one"
         )
+    view.check_images_first()
     return view
 
 

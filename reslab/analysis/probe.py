@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from reslab.analysis.alike import BATCH, outputs
+from reslab.analysis.alike import outputs
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, evaluating
+from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, check_repeatable, evaluating
+from reslab.analysis.sweeping import batch_of, batches
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Probes(Result):
-    """The error (a fraction) of a linear classifier on each block's output, on images that it was not fitted to."""
+    """The error (a fraction) of a linear classifier on each block's output, on images that it was not fitted to; NaN
+    where the output is not finite.
+    """
 
     blocks: Sequence[Block]
     error: Float[Tensor, "n"]
@@ -48,7 +51,7 @@ class Probes(Result):
         axes.errorbar(names, (100 * self.error).tolist(), (100 * spread).tolist(), fmt=".-", capsize=2)
         axes.set(xlabel="linear probe after (bars: two standard errors)", ylabel="error on held-out images (%)")
         axes.set_ylim(bottom=0)
-        best = int(self.error.argmin())
+        best = int(self.error.nan_to_num(torch.inf).argmin())
         axes.set_title(f"a linear classifier reads {names[best]} best: error {100 * self.error[best]:.1f} %")
         axes.tick_params(axis="x", rotation=90, labelsize=6)
         return figure
@@ -89,7 +92,8 @@ def probe(
         True
 
     Raises:
-        UserError: if the network has no blocks, labels and images do not fit, or there are fewer than four images.
+        UserError: if the network has no blocks or draws random numbers, labels and images do not fit, or there are
+            fewer than four images.
     """
     check_batch(images, labels)
     if len(images) < 4 or ridge <= 0:
@@ -97,11 +101,11 @@ def probe(
     view = as_view(network, images)
     features: list[list[Tensor]] = [[] for _ in view.blocks]
     with evaluating(view), torch.inference_mode():
-        for start in range(0, len(images), BATCH):
-            found = outputs(view, images[start : start + BATCH])
-            for index, (kept, given) in enumerate(zip(features, found, strict=True)):
+        check_repeatable(view.whole, images)
+        for done, x, _ in batches(images, labels, batch_of(view, images, callers=2)):
+            for index, (kept, given) in enumerate(zip(features, outputs(view, x), strict=True)):
                 kept.append(_averaged(view.modules_of(index), given.double()))
-            progress("probe", min(start + BATCH, len(images)), len(images))
+            progress("probe", done, len(images))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
     fit, held = order.tensor_split(2)
     errors = [_error(torch.cat(kept), labels, fit, held, ridge) for kept in features]
@@ -129,7 +133,9 @@ def _averaged(modules: Sequence[nn.Module], output: Tensor) -> Tensor:
 
 
 def _error(features: Tensor, labels: Tensor, fit: Tensor, held: Tensor, ridge: float) -> float:
-    """Return the error of one probe on the held-out images."""
+    """Return the error of one probe on the held-out images; NaN of features that are not all numbers."""
+    if not features.isfinite().all():
+        return torch.nan
     mean = features[fit].mean(0)
     x, y = features[fit] - mean, F.one_hot(labels)[fit].double()
     gram = x.T @ x

@@ -290,12 +290,13 @@ def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
             return part
         return torch.cat([part, -3 * part if part.is_floating_point() else torch.zeros_like(part)])
 
-    with torch.no_grad():
+    with torch.no_grad(), suppress(ValueError):  # of a network that takes no single image
         alone, beside = (tensors_of(network(batch)) for batch in (images[:1], tree_map(beside_others, images[:1])))
-    tolerance = max(
-        (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
-    )
-    return agree(alone, [answer[:1] if answer.dim() else answer for answer in beside], max(tolerance, ROUNDING))
+        tolerance = max(
+            (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
+        )
+        return agree(alone, [answer[:1] if answer.dim() else answer for answer in beside], max(tolerance, ROUNDING))
+    return False
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor
 from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.subject import Loss, answers_alone, check_batch, check_logits, check_repeatable, loss_value
 from reslab.gates.gating import Gates
+from reslab.gates.inputs import cloned, tensors_of
 from reslab.gates.view import Live, View
 
 BATCH = 250
@@ -32,13 +33,15 @@ def prepared(
     return fast_view(view, images[:batch], precision), batch
 
 
-def batch_of(view: View, images: Tensor) -> int:
-    """Return the batch size: all images, if a network in evaluation mode mixes them."""
+def batch_of(view: View, images: Tensor, callers: int = 3) -> int:
+    """Return the batch size: all images, if a network in evaluation mode mixes them, with a warning so many callers
+    up.
+    """
     if len(images) <= BATCH or answers_alone(view.whole, images):
         return BATCH
     warnings.warn(
         f"the output for an image depends on its batch, so all {len(images):,} images are run as one batch",
-        stacklevel=5,
+        stacklevel=callers + 2,
     )
     return len(images)
 
@@ -47,7 +50,14 @@ def batches(images: Tensor, labels: Tensor, batch: int) -> Iterator[tuple[int, T
     """Yield each batch, after the number of images done with it."""
     for start in range(0, len(labels), batch):
         stop = min(start + batch, len(labels))
-        yield stop, images[start:stop], labels[start:stop]
+        yield stop, alone(images[start:stop]), labels[start:stop]
+
+
+def alone(images: Tensor) -> Tensor:
+    """Return these images without others behind them: what is copied of a part of a tensor is the whole of it."""
+    if any(part.nbytes < part.untyped_storage().nbytes() for part in tensors_of(images)):
+        return cast(Tensor, cloned(images))
+    return images
 
 
 def in_other_memory(live: Live) -> Live:

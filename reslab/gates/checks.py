@@ -45,10 +45,16 @@ def compare(expected: Any, got: Any, declarations: Declarations) -> None:
                     'name what follows the addition third: ("branch", "shortcut", '
                     '"relu")'
                 )
-        elif not torch.equal(one.nan_to_num(), other.nan_to_num()):
+        elif not same(one, other):
             raise UnseenError(
                 "the traced graph does not reproduce the network's output; declare its blocks with blocks={…}"
             )
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors are the same, bit for bit; one NaN is like another."""
+    one, other = (torch.view_as_real(each) if each.is_complex() else each for each in (one, other))
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def check_declarations(network: nn.Module, declarations: Declarations) -> None:

@@ -93,6 +93,9 @@ class Finder:
             call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
         }
         self.identities |= {node for node in self.sources if node.target in (tracing.without_gradient, since)}
+        modules = {node for node in self.sources if node.op == "call_module"}
+        root = traced.known.root  # the output of a call without gradients is not that of its module
+        self.identities |= {node for node in modules if isinstance(root.get_submodule(str(node.target)), nn.Identity)}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
@@ -134,8 +137,31 @@ class Finder:
         )
 
     def _start(self, node: fx.Node) -> fx.Node:
-        """Return the last common ancestor of all terms of an addition."""
-        return self.parent[_stacked(node) or node]
+        """Return the last common ancestor of all terms of an addition: one of the terms, if all others come from it,
+        whatever else they come from.
+        """
+        node = _stacked(node) or node
+        first, *others = sorted(self._summed(node), key=self.rank.__getitem__)
+        common = self.parent[node]
+        whole = common not in (first, *others) and all(self._comes_from(other, first) for other in others)
+        return first if whole else common
+
+    def _summed(self, node: fx.Node) -> set[fx.Node]:
+        """Return the terms of an addition, and of the additions that are written for it alone: x, f, g of x + f + g."""
+        found: set[fx.Node] = set()
+        for term in self.sources[node]:
+            adds = term.target in (*_PLAIN, *_SUBTRACTIONS) and len(self.sources[term]) > 1 and len(term.users) == 1
+            found |= self._summed(term) if adds else {term}
+        return found
+
+    def _comes_from(self, node: fx.Node, ancestor: fx.Node) -> bool:
+        """Return whether a value comes from another."""
+        least = self.rank[ancestor]
+
+        def back(node: fx.Node) -> list[fx.Node]:
+            return [source for source in self.sources[node] if self.rank[source] >= least]
+
+        return ancestor in flow.reached([node], back)
 
     def _learns(self, nodes: set[fx.Node]) -> bool:
         """Return whether the nodes call modules or use parameters."""
@@ -267,9 +293,11 @@ class Finder:
             before, after = map(self.traced.known.shape, call)
         except UnknownError:
             return True  # the shapes are not known: the view is tried on the example
-        steps = [-(-one // other) for one, other in zip(before[2:], after[2:], strict=False)]
+        if len(before) != len(after) or len(before) < 2:
+            return False
+        steps = [-(-one // other) for one, other in zip(before[2:], after[2:], strict=True)]
         strided = [-(-one // step) for one, step in zip(before[2:], steps, strict=True)]
-        return len(before) == len(after) and before[1] <= after[1] and strided == list(after[2:])
+        return before[1] <= after[1] and strided == list(after[2:])
 
     def _between(self, start: fx.Node, end: fx.Node) -> set[fx.Node]:
         return flow.between(start, end, self.sources)

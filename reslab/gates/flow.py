@@ -21,8 +21,16 @@ class Begin(NamedTuple):
 def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
     """Return, for each node whose value comes from the input, the first of the network's inputs that it comes from.
 
-    Parameters, constants and sizes do not: a learned position embedding or a mask of ones is not a second path.
+    Parameters, constants and sizes do not: a learned position embedding or a mask of ones is not a second path. What is
+    compared becomes a mask, which is an input of its own: it passes beside the values, and is none of them.
     """
+    found = _begins(graph, masks=True)
+    given = graph.output_node().all_input_nodes
+    # where all that is given comes from comparisons, as in a spiking network, they are the values
+    return found if any(node in found and not found[node].is_mask for node in given) else _begins(graph, masks=False)
+
+
+def _begins(graph: fx.Graph, *, masks: bool) -> dict[fx.Node, Begin]:
     parts = [node for node in graph.nodes if node.target is part]
     found: dict[fx.Node, Begin] = {}
     for node in graph.nodes:
@@ -31,8 +39,20 @@ def begins(graph: fx.Graph) -> dict[fx.Node, Begin]:
         elif node.op != "output" and not is_of_shape(node):
             inputs = [found[source] for source in node.all_input_nodes if source in found]
             if inputs:
-                found[node] = min(inputs)
+                found[node] = Begin(True, len(found)) if masks and _compares(node) else min(inputs)
     return found
+
+
+COMPARISONS = frozenset(
+    ("eq", "ne", "lt", "le", "gt", "ge", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_not")
+)
+"""Names of operations whose result is true or false at each place."""
+
+
+def _compares(node: fx.Node) -> bool:
+    """Return whether a node compares values."""
+    name = str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").partition(".")[0]
+    return node.op in ("call_function", "call_method") and name in COMPARISONS
 
 
 def flows(graph: fx.Graph) -> dict[fx.Node, list[fx.Node]]:
@@ -87,8 +107,9 @@ def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.No
 
 
 def between(start: fx.Node, end: fx.Node, sources: Mapping[fx.Node, list[fx.Node]]) -> set[fx.Node]:
-    """Return the nodes on the paths from `start`, left out, to `end`, included; `start` must dominate `end`."""
-    return reached([end], sources.__getitem__, (start,))
+    """Return the nodes on the paths from `start`, left out, to `end`, included."""
+    before = reached([end], sources.__getitem__, (start,))
+    return reached([user for user in start.users if user in before], lambda node: before.intersection(node.users))
 
 
 def reached(

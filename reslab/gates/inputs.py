@@ -1,7 +1,7 @@
 """Inputs and outputs of networks: one tensor, or several in a tuple, a dict or a custom class."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Any
 
@@ -36,6 +36,20 @@ class Inputs:
         """Return the number of samples, B."""
         return len(tensors_of(self)[0])
 
+    def __iter__(self) -> Iterator[Any]:
+        """Iterate as a dict or a tuple of the parts."""
+        return iter(self.parts)
+
+    def __contains__(self, key: object) -> bool:
+        """Return whether there is such a part."""
+        return key in self.parts
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a method of the parts: `get`, `keys`, `items` of a dict."""
+        if name.startswith("_") or name == "parts":
+            raise AttributeError(name)
+        return getattr(self.parts, name)
+
     def __repr__(self) -> str:
         """Return what the parts are."""
         return repr(self.parts)
@@ -47,6 +61,11 @@ class Inputs:
 
 
 pytree.register_pytree_node(Inputs, lambda inputs: ([inputs.parts], None), lambda parts, _: Inputs(next(iter(parts))))
+
+
+def count_of(x: Any) -> int:
+    """Return the number of samples of an input: of its first tensor that is more than a number."""
+    return next((len(tensor) for tensor in tensors_of(x) if tensor.dim()), 0)
 
 
 def in_dtype(x: Any, dtype: torch.dtype) -> Any:

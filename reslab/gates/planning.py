@@ -126,15 +126,15 @@ class Plan:
 
     @functools.cached_property
     def taken_beside(self) -> Sequence[Nodes]:
-        """What each block's module takes of the values that are live before it, beside its input: a mask, or what
-        comes from another input of the network; mostly nothing.
+        """What each block's module takes of the values that are live before it, beside its input: a mask, what comes
+        from another input of the network, or earlier features; mostly nothing.
         """
         return [self._taken_beside(place, cut) for place, cut in zip(self.places, self.cuts, strict=False)]
 
     def _taken_beside(self, place: Place, cut: Cut) -> Nodes:
-        inside = flow.reached([place.output], attrgetter("all_input_nodes"), (place.input, *cut.live[1:]))
+        inside = flow.reached([place.output], attrgetter("all_input_nodes"), (place.input, *cut.live))
         taken = {source for node in inside for source in node.all_input_nodes}
-        return tuple(node for node in cut.live[1:] if node in taken and node is not place.input)
+        return tuple(node for node in cut.live if node in taken and node is not place.input)
 
     def beside(self, index: int) -> Function:
         """Return the function from what is live before a block to what is live beside the stream after it."""

@@ -23,7 +23,7 @@ from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.gating import Block, Gates, Setting, Standing, fits, option_a
 from reslab.gates.hidden import fixed_and_hidden
-from reslab.gates.inputs import Output, Whole, cloned, is_written, tensors_of
+from reslab.gates.inputs import Output, Whole, cloned, count_of, is_written, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
@@ -138,8 +138,8 @@ class View(Whole):
         Raises:
             UserError: if the gates do not fit, there is no such block, or its replacement is invalid.
         """
-        first = tensors_of(dict(x) if isinstance(x, Mapping) else x)[0]
-        asked = None if gates is None else gates_of(self.blocks, gates, first.shape[0], first.device)
+        x = dict(x) if isinstance(x, Mapping) else x
+        asked = None if gates is None else gates_of(self.blocks, gates, count_of(x), tensors_of(x)[0].device)
         by_mean = any(isinstance(each, str) and each == "mean" for each in (replace or {}).values())
         if by_mean or (asked is not None and asked.dim() == 2):
             self.check_images_first()
@@ -264,7 +264,9 @@ class View(Whole):
         """Return what block `index` takes beside its input, such as a mask; mostly nothing."""
         taken = self.plan.taken_beside[index]
         return tuple(
-            value for node, value in zip(self.plan.cuts[index].live[1:], live.rest, strict=True) if node in taken
+            value
+            for node, value in zip(self.plan.cuts[index].live, (live.stream, *live.rest), strict=True)
+            if node in taken
         )
 
     def beside_after(self, index: int, live: Live) -> tuple[Any, ...]:
@@ -298,14 +300,12 @@ class View(Whole):
 
     def _nodes_of(self, index: int) -> set[fx.Node]:
         place, before = self.plan.places[index], self.plan.cuts[index].live
-        nodes = flow.between(place.input, place.end, flow.flows(self.plan.graph))
-        return nodes | flow.reached(nodes, attrgetter("all_input_nodes"), (place.input, *before))
+        return flow.reached([place.end], attrgetter("all_input_nodes"), (place.input, *before))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:
         """Return the parameters used between the addition before and block `index`: for v1 and v2 blocks, none."""
-        plan = self.plan
-        before = plan.places[index - 1].end if index else next(iter(plan.graph.nodes))
-        return self._parameters_at(flow.between(before, plan.places[index].input, flow.flows(plan.graph)))
+        before = self.plan.cuts[index].live if index else ()
+        return self._parameters_at(flow.reached([self.plan.places[index].input], attrgetter("all_input_nodes"), before))
 
     def _parameters_at(self, nodes: Collection[fx.Node]) -> list[nn.Parameter]:
         found: dict[nn.Parameter, None] = {}  # in the order of the graph, each once
@@ -397,11 +397,11 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
         compare(expected, evaluate(made, example), declarations)
-        made.example = tree_map(lambda leaf: leaf.detach()[:2].clone() if isinstance(leaf, Tensor) else leaf, example)
+        made.example = _first_two(example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, example, ones, _each_by_itself(made)), declarations)
-        made.images_first = all(shape[:1] == (len(tensors_of(example)[0]),) for shape in made.shapes.values())
-        if made.images_first and len(tensors_of(example)[0]) > 2:  # as many as the example has tokens, perhaps
+        made.images_first = all(shape[:1] == (count_of(example),) for shape in made.shapes.values())
+        if made.images_first and count_of(made.example) == 2 < count_of(example):  # of so many tokens, perhaps
             made.images_first = _first_of_two(made)
     return made
 
@@ -432,6 +432,22 @@ def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
         return View(whole.network, whole.sketch, declarations, fixed, names, whole.output, whole.writes)
     except UnseenError as error:
         raise hidden[0] if hidden else error from None
+
+
+def _first_two(example: Any) -> Any:
+    """Return copies of the example's first two samples: of what has as many in front as its first tensor, and not in a
+    list, which is of samples that differ in shape.
+    """
+    count = count_of(example)
+
+    def some(leaf: Any) -> Any:
+        if isinstance(leaf, list):
+            return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, leaf)
+        if not isinstance(leaf, Tensor):
+            return leaf
+        return (leaf.detach()[:2] if leaf.dim() and len(leaf) == count else leaf.detach()).clone()
+
+    return tree_map(some, example, is_leaf=lambda part: isinstance(part, list))
 
 
 def _first_of_two(made: View) -> bool:

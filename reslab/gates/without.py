@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 
 from reslab.errors import UnseenError, first_few
 from reslab.gates import flow
+from reslab.gates.checks import same
 from reslab.gates.gating import without_gate
 from reslab.gates.inputs import tensors_of
 from reslab.gates.tracing import function_of
@@ -28,7 +29,9 @@ class Smaller(nn.Module):
     It trains, copies, pickles and exports like any module, and can be viewed.
     """
 
-    def __init__(self, parts: Mapping[str, Any], modes: Mapping[str, bool], graph: fx.Graph) -> None:
+    def __init__(
+        self, parts: Mapping[str, Any], modes: Mapping[str, bool], graph: fx.Graph, unsaved: Collection[str] = ()
+    ) -> None:
         super().__init__()
         self.training = modes[""]
         for path, part in parts.items():
@@ -39,7 +42,7 @@ class Smaller(nn.Module):
                     holder.add_module(step, nn.Module())
                     holder.get_submodule(step).training = modes[".".join(above[:depth])]
                 holder = holder.get_submodule(step)
-            _put(holder, name, part)
+            _put(holder, name, part, persistent=path not in unsaved)
         self._run = function_of(graph)
         code = graph.python_code("self")
         self._code, self._names = code.src, dict(code.globals)
@@ -83,14 +86,22 @@ def without(view: "View", indices: Sequence[int]) -> Smaller:
             f"{first_few(view.fixed)} computes something else in training mode, so no single graph is the network"
         )
     graph = _cut(view, indices)
-    twin, parts = copied(view.network), {}
+    twin, parts, unsaved = copied(view.network), {}, set()
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             path = str(node.target).removeprefix("network.")
-            parts[path] = attrgetter(path)(twin if path != node.target else view)
+            if path == "network":
+                raise UnseenError(
+                    f"this {type(view.network).__name__} writes buffers of its own in its forward, which no copy of "
+                    "its graph can do"
+                )
+            owner: Any = twin if path != node.target else view
+            parts[path] = attrgetter(path)(owner)
+            if node.op == "get_attr" and _is_unsaved(owner, path):
+                unsaved.add(path)
             node.target = path
     modes = {path: module.training for path, module in view.network.named_modules(remove_duplicate=False)}
-    made = Smaller(parts, modes, graph)
+    made = Smaller(parts, modes, graph, unsaved)
     _compare(made, view, indices)
     return made
 
@@ -102,7 +113,7 @@ def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
     with preserve(view), preserve(made):
         x = _anything(view.example)
         expected, got = (tensors_of(one) for one in (view.eval()(x, view.gates(off=indices)), made.eval()(x)))
-    if not all(torch.equal(one.nan_to_num(), other.nan_to_num()) for one, other in zip(expected, got, strict=True)):
+    if not all(same(one, other) for one, other in zip(expected, got, strict=True)):
         names = first_few([view.blocks[index].name for index in indices])
         raise UnseenError(f"a branch of {names} changes its input in place, so it cannot be removed")
 
@@ -168,10 +179,16 @@ def _erase(graph: fx.Graph, node: fx.Node) -> None:
             pending += sources
 
 
-def _put(holder: nn.Module, name: str, part: Any) -> None:
+def _is_unsaved(network: nn.Module, path: str) -> bool:
+    """Return whether a buffer is none of those in the network's state dict."""
+    where, _, name = path.rpartition(".")
+    return name in network.get_submodule(where)._non_persistent_buffers_set
+
+
+def _put(holder: nn.Module, name: str, part: Any, *, persistent: bool) -> None:
     if isinstance(part, nn.Module):
         holder.add_module(name, part)
     elif isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
-        holder.register_buffer(name, part)
+        holder.register_buffer(name, part, persistent=persistent)
     else:
         setattr(holder, name, part)

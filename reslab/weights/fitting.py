@@ -235,6 +235,8 @@ def _attempt(
         others = {name: next(filter(named.__contains__, alike), None) for name, alike in tied.items() if name in body}
         named = {name: named[other] for name, other in others.items() if other} | named
         complaints = _complaints(named, body, [name for name in outside if name in body])
+        if apart := _untied(named, tied):
+            complaints["tensors-that-are-one"] = apart
         if best is None or sum(map(len, complaints.values())) < sum(map(len, best[2].values())):
             best = named, found, complaints
         if not complaints:
@@ -308,6 +310,20 @@ def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints
         ],
     }
     return {what: names for what, names in found.items() if names}
+
+
+def _untied(state: State, tied: Mapping[str, list[str]]) -> list[Misfit]:
+    """Return the tensors that are one in the network and differ in the file."""
+    groups = {tuple(name for name in alike if name in state) for alike in tied.values()}
+    return [
+        Misfit(" = ".join(names))
+        for names in sorted(groups)
+        if any(not _alike(state[names[0]], state[name]) for name in names[1:])
+    ]
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _takes(wanted: Tensor, given: Tensor) -> bool:

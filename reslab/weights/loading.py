@@ -1,5 +1,6 @@
 """Loading a file's weights into an existing network."""
 
+import warnings
 from collections.abc import Iterator
 from itertools import chain
 from os import PathLike
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from reslab.errors import MismatchError, WrongValueError, worded
-from reslab.weights.files import read_weights
+from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head
 from reslab.weights.untold import Asked, ZeroPadSide, load, strides
 
@@ -58,10 +59,22 @@ def load_weights(
     own = strides(network)
     if stride_in is not None and own - {stride_in}:
         raise MismatchError(f"the network strides in its {' and '.join(own)} convolutions, not in {stride_in}")
+    _compare_pools(network, read)
     stated = "model" in read.metadata or "stride_in" in read.facts.options
     known = own if stated else {stride_in} - {None}
     options = {"stride_in": next(iter(known))} if known else {}
     return load(network, read, read.network or type(network).__name__, options, Asked(zero_pad, head, raw))
+
+
+def _compare_pools(network: nn.Module, weights: WeightFile) -> None:
+    """Warn if the network's first max-pool is not the one that the file states, "padded" or "caffe"."""
+    wanted = weights.metadata.get("options", weights.facts.options).get("pool")
+    pools = (module for module in network.modules() if isinstance(module, nn.MaxPool2d))
+    if wanted is None or (pool := next(pools, None)) is None:
+        return
+    own = "caffe" if pool.ceil_mode and pool.padding == 0 else "padded"
+    if own != wanted:
+        warnings.warn(f"{weights.path} was made for pool {wanted}, and the network's is {own}", stacklevel=3)
 
 
 def _parts(network: nn.Module) -> Iterator[Tensor]:

@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator, Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -149,7 +149,7 @@ def _encoded(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
-def _of_buffer(data: bytes, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
+def _of_buffer(data: bytes | bytearray, kind: _Kind, shape: tuple[int, ...], order: str) -> _Array:
     """Stand in for `numpy._core.numeric._frombuffer`, of pickle's protocol 5."""
     array = _Array()
     array.state = (1, shape, kind, order == "F", bytes(data))
@@ -162,12 +162,16 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "numpy.dtype": _Kind,
     **{f"{core}.multiarray._reconstruct": _Array for core in CORES},
     **{f"{core}.multiarray.scalar": lambda *_: None for core in CORES},
-    **{f"{core}.numeric._frombuffer": _of_buffer for core in CORES},
-    "_codecs.encode": _encoded,
     "__builtin__.bytes": lambda: b"",
     "collections.OrderedDict": lambda *_: {},
 }
-"""All names that such a pickle may use, and their stand-ins: nothing of NumPy or of the file is called."""
+COPYING: dict[str, Callable[..., Any]] = {
+    **{f"{core}.numeric._frombuffer": _of_buffer for core in CORES},
+    "_codecs.encode": _encoded,
+}
+"""All names that such a pickle may use, and their stand-ins, those apart that copy what they are given: nothing of
+NumPy or of the file is called.
+"""
 
 
 class _Reader(pickle._Unpickler):
@@ -175,15 +179,35 @@ class _Reader(pickle._Unpickler):
     says.
     """
 
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(file, encoding="latin1")
+        self._room = size
+
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands in for a class or function.
 
         Raises:
-            UserError: if it is not one of `KNOWN`.
+            UserError: if it is neither in `KNOWN` nor in `COPYING`.
         """
-        if f"{module}.{name}" not in KNOWN:
-            raise WrongValueError(f"{module}.{name}")
-        return _StandsIn(KNOWN[f"{module}.{name}"])
+        full = f"{module}.{name}"
+        if full in COPYING:
+            return _StandsIn(lambda data, *rest: COPYING[full](self._counted(data), *rest))
+        if full not in KNOWN:
+            raise WrongValueError(full)
+        return _StandsIn(KNOWN[full])
+
+    def _counted(self, data: Any) -> Any:
+        """Return what is to be copied, which a pickle may name as often as it likes.
+
+        Raises:
+            ValueError: if it is no text or bytes, or all copies are larger than the file.
+        """
+        if not isinstance(data, str | bytes | bytearray):
+            raise ValueError("an array of something other than bytes")
+        self._room -= len(data)
+        if self._room < 0:
+            raise ValueError("its arrays have more bytes than the file")
+        return data
 
 
 def read_pickle(path: Path) -> Any:
@@ -197,7 +221,7 @@ def read_pickle(path: Path) -> Any:
         raise WrongValueError(f"{path} has {size:,} bytes; a pickle of arrays is read up to {MOST_BYTES:,}")
     try:
         with path.open("rb") as file:
-            content = _Reader(file, encoding="latin1").load()
+            content = _Reader(file, size).load()
         return _with_tensors(content, [size], 0)
     except UserError as error:
         raise WrongValueError(

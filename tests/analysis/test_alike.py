@@ -1,5 +1,6 @@
 """CKA against its definition, and the probe against a ridge regression solved another way."""
 
+from collections.abc import Callable
 from importlib import import_module
 
 import numpy as np
@@ -7,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused, snapshot
-from helpers_networks import toy_network
-from torch import Tensor
+from helpers_networks import Toy, toy_network
+from torch import Tensor, nn
 
 from reslab.analysis.alike import alike, centred_grams, products
 from reslab.analysis.probe import probe
-from reslab.errors import MismatchError, WrongValueError
+from reslab.errors import MismatchError, UnseenError, WrongValueError
 from reslab.networks import zoo
 from reslab.residual import view
 
@@ -34,6 +35,7 @@ def test_it_is_the_definition_batch_by_batch() -> None:
     x = torch.randn(14, 3, dtype=torch.float64)
     before = snapshot(network), snapshot(other)
     found = alike(network, x, other=other, batch=6)  # 6, 6, and 2 that are too few
+    smaller = alike(network, x[:10], other=other, batch=6)  # 6 and 4
     assert (snapshot(network), snapshot(other)) == before
     with torch.no_grad():
         ones, twos = ([net[: index + 1](x) for index in range(len(net))] for net in (network, other))
@@ -42,6 +44,10 @@ def test_it_is_the_definition_batch_by_batch() -> None:
         for j, b in enumerate(twos):
             both, first, second = (sum(hsic(p[s], q[s]) for s in batches) for p, q in ((a, b), (a, a), (b, b)))
             assert found.cka[i, j].item() == pytest.approx(both / (first * second) ** 0.5)
+            both, first, second = (
+                6 * hsic(p[:6], q[:6]) + 4 * hsic(p[6:10], q[6:10]) for p, q in ((a, b), (a, a), (b, b))
+            )
+            assert smaller.cka[i, j].item() == pytest.approx(both / (first * second) ** 0.5)
     assert found.adjacent == pytest.approx((found.cka[1, 0] + found.cka[2, 1]).item() / 2)
 
 
@@ -97,3 +103,40 @@ def test_the_probe_is_a_ridge_regression_on_one_half() -> None:
         probe(network, x, y[:5])
     with refused(WrongValueError):
         probe(network, x, y, ridge=0)
+
+
+class Mixing(nn.Sequential):
+    """Two blocks that normalise by the images of their batch, in evaluation mode too."""
+
+    def __init__(self) -> None:
+        blocks = (Toy(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=False))) for _ in range(2))
+        super().__init__(*blocks)
+
+
+def test_where_a_batch_is_mixed_it_is_one_for_the_probe_and_there_is_no_alike() -> None:
+    network, x, y = Mixing().eval(), torch.randn(251, 3), torch.arange(251) % 2
+    with pytest.warns(UserWarning, match="251 images are run as one batch"):
+        assert probe(network, x, y).error.isfinite().all()
+    with refused(UnseenError, "mini-batches"):
+        alike(network, x)
+
+
+@pytest.mark.parametrize("measure", [alike, probe])
+def test_random_networks_are_refused(measure: Callable[..., object]) -> None:
+    class Always(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.5, training=True)
+
+    network, x, y = nn.Sequential(Toy(Always()), Toy(nn.Linear(3, 3))).eval(), torch.randn(8, 3), torch.arange(8) % 2
+    with refused(UnseenError, "dropout"):
+        measure(network, x, *([y] if measure is probe else []))
+
+
+def test_a_probe_of_what_is_no_number_has_no_error() -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 3e38 * 10
+
+    network, x, y = nn.Sequential(Toy(nn.Linear(3, 3)), Toy(Large())).eval(), torch.randn(8, 3), torch.arange(8) % 2
+    found = probe(network, x, y)
+    assert found.error.isnan().tolist() == [False, True] and "reads 0 best" in found.figure().axes[0].get_title()

@@ -2,6 +2,8 @@
 the weights.
 """
 
+import math
+
 import pytest
 import torch
 from helpers import refused, snapshot
@@ -37,6 +39,20 @@ def test_torchvisions_and_bottlenecks_are_found_and_residual_networks_refused() 
         for name in ("resnet20", "resnext29_8x64d", "efficientnet_b0", "regnet_x_200mf"):
             with refused(UnseenError, "dense"):
                 dense_blocks(reslab.build(name))
+
+
+def test_grouped_readers_are_refused_and_readers_without_weight_have_no_share() -> None:
+    network = tiny()
+    with torch.no_grad():
+        network.classifier.weight.zero_()
+    last = [c for c in feature_reuse(network).connections if (c.block, c.reader) == (3, 4)]
+    assert all(c.weight == 0 and math.isnan(c.relative) for c in last) and feature_reuse(network).figure()
+
+    def layer(channels: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, groups=channels), nn.Conv2d(channels, 4, 1))
+
+    with refused(UnseenError, "grouped"):
+        feature_reuse(nn.Sequential(layer(8), layer(12), layer(16)))
 
 
 def test_weights_come_out_as_they_were_put_in() -> None:

@@ -87,6 +87,8 @@ def test_zero_rows_make_the_smallest_value_zero_at_once() -> None:
     matrix[3] = 0
     _, smallest, _, residual, zero_rows = extremes(lambda x: matrix @ x, torch.zeros(8, dtype=torch.float64), 2, 0)
     assert (smallest, residual, zero_rows) == (0, 0, 1 / 8)
+    largest, smallest, residual, _, _ = extremes(lambda x: matrix @ x, torch.zeros(8, dtype=torch.float64), 1, 0)
+    assert largest > 0 and residual > 0 and smallest == 0  # of the one value, the largest is known by one step too
 
 
 def test_a_v2_block_is_the_identity_plus_its_branch() -> None:

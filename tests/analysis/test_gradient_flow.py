@@ -4,12 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused
+from helpers_networks import Toy
 from torch import Tensor, nn
 
 from reslab.analysis.gradient_flow import gradient_flow, through_training, torchvision_tour, without_batchnorm
 from reslab.data import load_data
 from reslab.errors import FailedError, WrongValueError
 from reslab.networks import zoo
+from reslab.residual import view
 from reslab.stories import gradient_flow as story
 
 
@@ -100,6 +102,48 @@ def test_under_inference_mode_gradients_are_measured_as_anywhere() -> None:
         found = gradient_flow(network, images, labels)
     again = gradient_flow(network, images.clone(), labels)
     assert found.to_frame().equals(again.to_frame())
+
+
+def test_blocks_that_run_without_gradients_have_none() -> None:
+    class Frozen(nn.Module):
+        """A backbone of three blocks of which nothing comes back, and a block behind it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.last = nn.Sequential(*(Toy(nn.Linear(3, 3)) for _ in range(3))), Toy(nn.Linear(3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = self.backbone(x)
+            return self.last(x)  # type: ignore[no-any-return]
+
+    found = gradient_flow(Frozen(), torch.randn(4, 3), torch.arange(4) % 3)
+    assert (found.backward > 0).tolist() == [False, False, False, False, True]
+    assert (found.parameters > 0).tolist() == [False, False, False, True]
+
+
+def test_gradients_that_are_next_to_nothing_are_not_nothing() -> None:
+    network = nn.Sequential(*(Toy(nn.Linear(3, 3)) for _ in range(2)))
+    x, y = torch.randn(4, 3), torch.arange(4) % 3
+    flow = gradient_flow(network, x, y)
+    tiny = gradient_flow(network, x, y, loss=lambda outputs, labels: F.cross_entropy(outputs, labels) * 1e-25)
+    assert torch.allclose(tiny.backward / 1e-25, flow.backward, rtol=1e-4)
+    assert tiny.growth == pytest.approx(flow.growth, rel=1e-4)
+
+
+def test_training_is_followed_through_the_blocks_that_a_view_declares() -> None:
+    class Looks(Toy):
+        """A block that looks at its values, so that its addition cannot be traced."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 1e9 else super().forward(x)
+
+    network = nn.Sequential(Looks(nn.Linear(3, 3)), Looks(nn.Linear(3, 3)))
+    x, y = torch.randn(4, 3), torch.arange(4) % 3
+    declared = view(network, x, blocks={"0": ("branch", None), "1": ("branch", None)})
+    for seen, kind in ((declared, "add"), (network, "unit")):
+        flow = through_training(seen, x, y, steps=1, every=1)
+        assert [(block.name, block.kind) for block in flow.flows[1].blocks] == [("0", kind), ("1", kind)]
 
 
 def test_through_training_leaves_the_network_and_measures_its_copy() -> None:

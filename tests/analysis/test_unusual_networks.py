@@ -191,6 +191,8 @@ def test_where_tokens_come_first_nothing_is_taken_for_one_image(count: int) -> N
         lambda: reslab.jacobian(network, images),
         lambda: reslab.direction(network, images, labels),
         lambda: reslab.alike(network, images.repeat(2, 1, 1, 1)),
+        lambda: reslab.path_spectrum(network, images, labels),
+        lambda: reslab.sample_paths(network, images, labels),
         lambda: lesions(network, images, labels, kinds=["mean"]),
         lambda: lesions(network, images, labels, kinds=["zero", "resample"]),
     ):

@@ -9,8 +9,11 @@ from helpers import refused
 from helpers_networks import Toy, linear
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
+from torchvision import models
 
+import reslab
 from reslab.errors import MismatchError, UnseenError
+from reslab.networks import anatomy
 from reslab.residual import view
 
 X = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -140,3 +143,152 @@ def test_a_view_holds_two_images_of_its_example_and_no_more() -> None:
     images = torch.randn(5_000, 3, dtype=torch.float64)
     gated = view(nn.Sequential(linear(), Toy(linear(), nn.Identity())), images)
     assert len(pickle.dumps(gated)) < images.nbytes / 2
+
+
+class Encoder(nn.Module):
+    """Layers of attention over embedded tokens, of which those of number 0 are left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.fc = nn.Embedding(9, 8), nn.Linear(8, 2)
+        self.norms = nn.ModuleList(nn.LayerNorm(8) for _ in range(3))
+        self.attentions = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(3))
+        self.steps = nn.ModuleList(nn.Linear(8, 8) for _ in range(3))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        mask = ids == 0
+        x = self.embed(ids)
+        for norm, attention, step in zip(self.norms, self.attentions, self.steps, strict=True):
+            h = norm(x)
+            x = x + attention(h, h, h, key_padding_mask=mask, need_weights=False)[0]
+            x = x + step(x).relu()
+        return self.fc(x.masked_fill(mask[..., None], 0).mean(1))  # type: ignore[no-any-return]
+
+
+def test_a_mask_that_is_computed_from_the_input_passes_beside_the_blocks() -> None:
+    network, ids = Encoder().eval(), torch.tensor([[1, 2, 0], [3, 0, 0]])
+    gated = view(network, ids)
+    assert len(gated) == 6 and all(block.identity for block in gated.blocks) and gated.is_chain
+
+
+def test_every_block_is_seen_where_each_takes_the_first_value_too() -> None:
+    class Conditioned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(nn.Linear(6, 3, bias=False, dtype=torch.float64) for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            first = x.tanh()
+            for layer in self.layers:
+                x = x + layer(torch.cat([x, first], 1))
+            return x
+
+    network = Conditioned()
+    gated = view(network, X)
+    assert len(gated) == 4 and all(block.identity for block in gated.blocks)
+    first, x = X.tanh(), X
+    for index in (0, 1, 3):
+        x = x + network.layers[index](torch.cat([x, first], 1))
+    assert torch.equal(gated(X, {2: 0}), x)
+    assert [len(gated.parameters_of(index)) for index in range(4)] == [1] * 4
+
+
+def test_a_network_of_comparisons_alone_has_its_blocks() -> None:
+    class Spiking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(linear() for _ in range(3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = (x > 0).to(x.dtype)
+            for layer in self.layers:
+                x = ((x + layer(x)) > 0.5).to(x.dtype)
+            return x
+
+    assert len(view(Spiking(), X)) == 3
+
+
+def test_parameters_of_dense_layers_are_their_own() -> None:
+    network = models.DenseNet(4, (2, 3), 8, num_classes=5).eval()
+    gated = view(network, torch.randn(2, 3, 32, 32))
+    for index, block in enumerate(gated.blocks):
+        own = {id(parameter) for parameter in network.get_submodule(block.name).parameters()}
+        assert {id(parameter) for parameter in gated.parameters_of(index)} == own
+    assert gated.to_frame()["parameters"].sum() == sum(map(Tensor.numel, network.parameters()))
+    (images, labels) = torch.randn(4, 3, 32, 32), torch.arange(4)
+    found = reslab.block_worth(network, images, labels).to_frame()["macs"]
+    layers = anatomy.layers(network, (3, 32, 32))
+    for name, macs in found.items():
+        assert macs == sum(layer.macs for path, layer in layers.items() if path.startswith(f"{name}."))
+
+
+def test_what_has_no_samples_in_front_is_kept_whole() -> None:
+    class Mixing(nn.Module):
+        """Takes values, a time, and a matrix over their places."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.ModuleList(linear() for _ in range(2))
+
+        def forward(self, x: Tensor, t: Tensor, mix: Tensor) -> Tensor:
+            for layer in self.layers:
+                x = x + t * (mix @ layer(x))
+            return x
+
+    class Listed(nn.Module):
+        """Takes a list of images of several sizes."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Toy(nn.Conv2d(3, 3, 1))
+
+        def forward(self, images: list[Tensor]) -> Tensor:
+            size = max(image.shape[-1] for image in images)
+            return self.block(torch.stack([F.pad(image, (0, size - image.shape[-1])) for image in images]))  # type: ignore[no-any-return]
+
+    x = torch.randn(3, 5, 3, dtype=torch.float64)
+    mixed = view(Mixing(), (x, torch.tensor(0.5).double(), torch.eye(5, dtype=torch.float64)))
+    assert len(mixed) == 2 and mixed.example[0].shape == (2, 5, 3) and mixed.example[2].shape == (5, 5)
+    assert len(mixed.to_frame()) == 4 and mixed.without("layers.0")
+    listed = view(Listed(), [torch.randn(3, 4, side) for side in (4, 6)])
+    assert listed.to_frame().loc["block", "gives"] == "3×4×6"
+
+
+def test_plain_networks_may_have_several_heads() -> None:
+    class Layer(nn.Sequential):
+        pass
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.fc(x.mean((2, 3)))  # type: ignore[no-any-return]
+
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(*(Layer(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU()) for _ in range(3)))
+            self.one, self.other = Head(), Head()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.layers(x)
+            return self.one(x), self.other(x)
+
+    gated = view(Plain(), torch.randn(2, 4, 8, 8))
+    assert [block.name for block in gated.blocks] == ["layers.0", "layers.1", "layers.2"]
+
+
+def test_complex_outputs_are_compared() -> None:
+    class Spectrum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Toy(linear())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.rfft(self.block(x))
+
+    network = Spectrum()
+    gated = view(network, X)
+    assert torch.equal(gated(X), network(X)) and torch.equal(gated.without("block")(X), torch.fft.rfft(X))

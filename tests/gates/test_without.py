@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision import models
 
+from reslab import subject
 from reslab.errors import MismatchError, UnknownNameError, UnseenError
 from reslab.gates.without import Smaller
 from reslab.networks import zoo
@@ -23,7 +25,7 @@ from reslab.networks.counting import count_macs, count_params
 from reslab.residual import view
 from reslab.subject import Subject
 from reslab.weights import onnx
-from reslab.weights.files import METADATA_KEY, to_bytes
+from reslab.weights.files import METADATA_KEY, WeightFile, to_bytes
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "v1, option A": lambda: zoo.build("cifar_resnet", depth=14),
@@ -36,6 +38,52 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 def stays(layer: str, name: str) -> bool:
     """Say whether a block's layer is its shortcut's too: v2 normalises before both sides where it changes the shape."""
     return "downsample" in layer or (name == "v2" and layer == "layer2.0.bn1")
+
+
+class Extras(nn.Module):
+    """Two blocks in one module, which read a buffer that is not saved and a tensor of the forward's own."""
+
+    def __init__(self, counts: bool = False) -> None:
+        super().__init__()
+        self.input_shape = (3, 8, 8)
+        self.stem, self.inner, self.fc = nn.Conv2d(3, 4, 1), Twice(), nn.Linear(4, 2)
+        self.counts = counts
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.counts:
+            self.calls = self.calls + 1
+        return self.fc(self.inner(self.stem(x)).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)
+        self.register_buffer("scale", torch.full((1,), 0.5), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.one(x) * self.scale
+        return x + self.two(x) * torch.tensor([1.0, 2.0, 3.0, 4.0])[:, None, None]
+
+
+def test_what_is_not_in_the_state_of_a_network_is_not_in_that_of_a_smaller_one() -> None:
+    network, x = Extras().eval(), torch.randn(2, 3, 8, 8)
+    gated = view(network, x)
+    assert [block.name for block in gated.blocks] == ["inner[0]", "inner[1]"]
+    small = gated.without("inner[1]")
+    assert small.state_dict().keys() == network.state_dict().keys() - {"inner.two.weight", "inner.two.bias", "calls"}
+    file = WeightFile(Path("x"), {"": small.state_dict()}, {"without": ["inner[1]"]})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(subject.zoo, "outline", lambda *_: SimpleNamespace(network=network))
+        (state,) = subject.whole(file, "extras", {}).sets.values()
+    assert state.keys() >= {"inner.two.weight", "inner.two.bias"} and not state["inner.two.weight"].any()
+
+
+def test_a_network_that_counts_in_a_buffer_of_its_own_is_not_copied_in_part() -> None:
+    network, x = Extras(counts=True).eval(), torch.randn(2, 3, 8, 8)
+    with refused(UnseenError, "buffers of its own"):
+        view(network, x).without("inner[1]")
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -190,6 +190,16 @@ class Counting(Tied):
         self.calls = state["calls"]
 
 
+def test_different_tensors_for_one_are_refused(tmp_path: Path) -> None:
+    network = Tied()
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.save(state, tmp_path / "same.pt")
+    assert reslab.load_weights(Tied(), tmp_path / "same.pt").dropped == ()
+    torch.save(state | {"out.weight": state["out.weight"] + 1}, tmp_path / "apart.pt")
+    with refused(MismatchError, "embed.weight = out.weight"):
+        reslab.load_weights(network, tmp_path / "apart.pt")
+
+
 def test_a_network_takes_the_weights_that_it_gave(tmp_path: Path) -> None:
     network, tied, counting = Tied(), Tied(), Counting()
     save_model(network, tmp_path / "w.safetensors")  # which keeps one of the two names
@@ -384,6 +394,8 @@ def test_msras_pickle_gives_the_releases_logits(bottlenecks: nn.Module, tmp_path
     assert alike(ours, expected, prepared(images, read), 1e-4)
     padded = reslab.build("resnet50", num_classes=2, weights=path, pool="padded")
     assert not alike(padded, expected, prepared(images, read), 1e-3)
+    with pytest.warns(UserWarning, match="pool caffe, and the network's is padded"):
+        reslab.load_weights(padded, path)
 
 
 @pytest.mark.parametrize("source", [keras, msra])
@@ -498,6 +510,30 @@ def test_arrays_that_share_their_bytes_are_no_way_to_more_memory(tmp_path: Path)
     read_weights(tmp_path / "a.pkl")
     (tmp_path / "a.pkl").write_bytes(pickled(dict.fromkeys(map(str, range(100)), data)))
     with refused(DamagedError, tmp_path / "a.pkl"):
+        read_weights(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize(
+    ("data", "copy"),
+    [
+        (b"X" + (10**5).to_bytes(4, "little"), b"c_codecs\nencode\nh\x00X\x06\x00\x00\x00latin1\x86R0"),
+        (b"\x96" + (10**5).to_bytes(8, "little"), b"cnumpy._core.numeric\n_frombuffer\n(h\x00NNNtR0"),
+    ],
+    ids=["text", "bytearray"],
+)
+def test_bytes_that_are_copied_again_and_again_are_no_way_to_more_memory(
+    data: bytes, copy: bytes, tmp_path: Path
+) -> None:
+    """A copy of a hundred thousand bytes takes some forty in the file."""
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + data + bytes(10**5) + b"q\x000" + 10 * copy + b"}.")
+    with refused(DamagedError, tmp_path / "a.pkl", "more bytes than the file"):
+        read_weights(tmp_path / "a.pkl")
+
+
+def test_a_number_of_bytes_is_not_bytes(tmp_path: Path) -> None:
+    copy = b"cnumpy._core.numeric\n_frombuffer\n(J\xff\xff\xff\x7fNNNtR"  # two thousand million zeros
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x02" + copy + b".")
+    with refused(DamagedError, tmp_path / "a.pkl", "other than bytes"):
         read_weights(tmp_path / "a.pkl")
 
 
