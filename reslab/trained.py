@@ -188,7 +188,8 @@ def evaluate(
             "mean": list(data.statistics.mean),
             "std": list(data.statistics.std),
             "size": data.size,
-            "framing": None if data.framing is None else asdict(data.framing),
+            # crops and scales have their own resizing
+            "framing": None if data.framing is None or view != "single" else asdict(data.framing),
         },
         seconds=round(perf_counter() - start, 3),
     )

@@ -141,7 +141,7 @@ def show_network(
                     "×".join(map(str, row.output)),
                     f"{row.params:,}",
                     f"{row.macs / 1e6:,.1f} M",
-                    f"{row.receptive_field}",
+                    "–" if row.receptive_field is None else f"{row.receptive_field}",
                 )
                 for row in table.stages
             ],

@@ -22,7 +22,7 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
     """Return the first `count` images and labels, or all, of `MOST_IMAGES` at most.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are none, or they differ in shape.
     """
     import torch
 
@@ -43,6 +43,8 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
             break
     if not images:
         raise MissingError("no images were given; expected at least one")
+    if len(shapes := list({tuple(x.shape[1:]): None for x in images})) > 1:
+        raise WrongValueError(f"the loader's images differ in shape, {shapes[0]} and {shapes[1]}; resize them to one")
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 

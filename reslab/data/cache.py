@@ -6,6 +6,7 @@ are other files, and are decoded again.
 """
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import torch
@@ -247,7 +248,9 @@ def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
     size = int(shapes.prod(1).sum())
     if not path.is_file() or path.stat().st_size != size:
         raise ValueError
-    pixels = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8)
+    # torch takes a path in bytes as it is, and one in words only in UTF-8
+    place = str(path) if os.name == "nt" else os.fsencode(path)
+    pixels = torch.from_file(cast(str, place), shared=False, size=size, dtype=torch.uint8)
     everything = Ragged(pixels, shapes)
     uniform = bool((shapes == shapes[0]).all())
     dense = pixels.view(-1, *shapes[0].tolist()) if uniform else None
@@ -386,7 +389,9 @@ def _write_index(
     text.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
     index["fingerprint"] = text.hexdigest()[:16]
     index["statistics"] = tuple(measure(_parts(temporary, index)[0][0]))
-    torch.save(index, temporary / "index.pt")
+    written = io.BytesIO()
+    torch.save(index, written)  # into a file, torch tells of a full disk by an error of its own
+    (temporary / "index.pt").write_bytes(written.getvalue())
 
 
 def _mode(

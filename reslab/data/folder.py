@@ -181,7 +181,8 @@ def _files(
     Raises:
         UserError: if a class has too few images.
     """
-    below = len(str(part.parent)) + 1  # the start of the path below the root; slicing is faster than Path's arithmetic
+    # the start of the path below the root; slicing is faster than Path's arithmetic
+    below = len(str(part)) - len(part.name)
     labels = {name: label for label, name in enumerate(classes)}
     images: list[File] = []
     others: list[str] = []

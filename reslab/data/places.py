@@ -21,4 +21,5 @@ def full_path(text: str) -> Path:
 
 def data_root() -> Path:
     """Return the directory of downloaded data sets: RESLAB_DATA if set, else `data` in the user's cache directory."""
-    return Path(os.environ.get("RESLAB_DATA") or user_cache() / "data")
+    given = os.environ.get("RESLAB_DATA")
+    return full_path(given) if given else user_cache() / "data"

@@ -1,6 +1,6 @@
 """The anatomy of a network: its stages, as in its paper's table, and the differences between two networks."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from reslab.state import draws_apart, in_mode
 @dataclass(frozen=True)
 class Stage:
     """One stage: its blocks, output shape `(C, H, W)`, parameters, multiply-adds for one image, and receptive field in
-    pixels.
+    pixels; None from a stage on whose layers are not one after another.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Stage:
     output: tuple[int, ...]
     params: int
     macs: int
-    receptive_field: int
+    receptive_field: int | None
 
 
 def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]:
@@ -37,13 +37,18 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
     The receptive field is that of the longest path: shortcuts see less.
     """
     rows: list[Stage] = []
-    field, jump = 1, 1
+    field: int | None = 1
+    jump = 1
 
-    def left(name: str, module: nn.Module, _: Any, output: Any, macs: int) -> None:
+    def left(name: str, module: nn.Module, image: Any, output: Any, macs: int) -> None:
         nonlocal field, jump
-        for kernel, stride in _windows(module):
-            field += (kernel - 1) * jump
-            jump *= stride
+        windows = _windows(module)
+        if field is not None and windows is not None and _fits(windows, module, image, output):
+            for kernel, stride in windows:
+                field += (kernel - 1) * jump
+                jump *= stride
+        else:
+            field = None
         if not isinstance(module, nn.Identity | nn.ReLU | nn.Dropout):
             rows.append(Stage(name, describe(module), _shape(output), count_params(module), macs, field))
 
@@ -51,7 +56,9 @@ def stages(network: nn.Module, input_shape: tuple[int, int, int]) -> list[Stage]
     params = count_params(network) - sum(row.params for row in rows)
     macs = total - sum(row.macs for row in rows)
     if params > 0 or macs > 0:
-        rows.append(Stage("…", type(network).__name__, _shape(output), max(params, 0), max(macs, 0), field))
+        rows.append(
+            Stage("…", type(network).__name__, _shape(output), max(params, 0), max(macs, 0), field if rows else None)
+        )
     return rows
 
 
@@ -190,12 +197,38 @@ def opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, child
 
 
-def _windows(module: nn.Module) -> Iterator[tuple[int, int]]:
-    """Yield (kernel, stride) of the convolutions and pools on a stage's main path, in order."""
+def _windows(module: nn.Module) -> list[tuple[int, int]] | None:
+    """Return (kernel, stride) of the convolutions and pools on a stage's main path, in order; None if some stand beside
+    one another: one takes neither what the one before it gives, nor that and all before it, as in a dense block.
+    """
+    found: list[tuple[int, int]] = []
+    given = taken = 0
     for name, layer in module.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) and _on_main_path(name):
+            if isinstance(layer, nn.Conv2d):
+                if given and layer.in_channels not in (given, taken + given):
+                    return None
+                if layer.in_channels != given:
+                    taken = layer.in_channels
+                given = layer.out_channels
             spread = (_first(layer.kernel_size) - 1) * _first(getattr(layer, "dilation", 1))
-            yield spread + 1, _first(layer.stride)
+            found.append((spread + 1, _first(layer.stride)))
+    return found
+
+
+def _fits(windows: Sequence[tuple[int, int]], module: nn.Module, image: Any, output: Any) -> bool:
+    """Return whether a stage's windows, one after another, make an output of this height from such an input, whatever
+    pads it; without windows, whether it has no convolution.
+    """
+    if not windows:
+        return not any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    sides = [value.shape[2] for value in (image, output) if isinstance(value, torch.Tensor) and value.dim() == 4]
+    if len(sides) < 2:
+        return False
+    least, most = sides[0], sides[0]
+    for kernel, stride in windows:
+        least, most = max((least - kernel) // stride + 1, 0), -(-most // stride)
+    return least <= sides[1] <= most
 
 
 def _on_main_path(name: str) -> bool:
@@ -286,6 +319,9 @@ def _layers(network: nn.Module) -> dict[str, str]:
         if own:
             bare = type(module) is nn.Module  # which says nothing of itself
             found[name] = ", ".join(f"{each} {list(own[each].shape)}" for each in own) if bare else repr(module)
-        elif not (isinstance(module, _POINTWISE) or any(module.children()) or getattr(module, "p", None) == 0):
+        elif any(module.children()):
+            if said := module.extra_repr():
+                found[name] = f"{type(module).__name__}({said})"
+        elif not (isinstance(module, _POINTWISE) or getattr(module, "p", None) == 0):
             found[name] = repr(module)
     return found

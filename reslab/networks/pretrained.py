@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+import torch.nn.functional as F
 from torch import nn
 
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggested, worded
 from reslab.networks import zoo
 from reslab.networks.sources import HUGGING_FACE, configuration, from_hub, needed
+from reslab.state import in_mode
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import classifier
 from reslab.weights.origins import Facts, configured
-from reslab.weights.untold import Asked, fitted
+from reslab.weights.untold import Asked, fitted, strides
 
 TORCHVISION = "torchvision"
 PRETRAINED = "pretrained"
@@ -93,9 +96,27 @@ def _in_ours(model: str, name: str, options: Mapping[str, Any], asked: Asked) ->
     trained = pretrained(name, PRETRAINED, {})
     config = getattr(trained.network, "config", None)
     facts = Facts() if config is None else configured(config.to_dict(), f"the configuration of {name}")
+    if not facts.options and len(found := strides(trained.network)) == 1:
+        facts = facts._replace(options={"stride_in": found.pop()})
     weights = WeightFile(Path(name), {"": trained.network.state_dict()}, {}, (), facts)
     own, _, told = zoo.loaded(model, weights, options, asked, trained.metadata["card"]["made_for"])
+    if asked.head is None and not _is_same(own.network, trained):
+        raise MismatchError(f"{model} with the weights of {name} computes something else than {name} itself")
     return Pretrained(own.network, trained.metadata, told)
+
+
+@torch.no_grad()
+def _is_same(network: nn.Module, trained: Pretrained) -> bool:
+    """Return whether a network with the weights of a trained one computes the same, but for rounding."""
+    size = trained.metadata["preprocessing"]["size"]
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    found = []
+    for each in (network, trained.network):
+        with in_mode(each, training=False):
+            answer = each(images)
+        found.append(getattr(answer, "logits", answer))
+    ours, theirs = found
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-3 * theirs.abs().max())
 
 
 def _torchvisions(name: str, wanted: str, options: Mapping[str, Any], asked: Asked) -> Pretrained:
@@ -183,9 +204,17 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
     labels = network.config.id2label
     classes = [str(labels[place]) for place in range(len(labels))]
     plain = {"mean": [0.0] * 3, "std": [1.0] * 3}
-    scaled = {"mean": list(images.image_mean), "std": list(images.image_std)} if images.do_normalize else plain
+    normalised = getattr(images, "do_normalize", None)
+    scaled = {"mean": list(images.image_mean), "std": list(images.image_std)} if normalised else plain
+    if getattr(images, "include_top", None):  # EfficientNet's divides by the deviation once more
+        scaled["std"] = [value**2 for value in scaled["std"]]
     framing = _framing(images)
     kept = {**scaled, "size": framing["size"], "framing": framing, "classes": classes}
+    if not _is_prepared_so(images, kept):
+        raise MismatchError(
+            f"{type(images).__name__} does more to images than resize, crop and normalise them, or does it in another "
+            "way than known here; use the network with its own processor"
+        )
     return Pretrained(network, _metadata(kept, len(classes)), {})
 
 
@@ -215,6 +244,20 @@ def _framing(images: Any) -> dict[str, Any]:
         if getattr(images, "do_center_crop", False):
             found["size"] = int(crop["height"])
     return {**found, "interpolation": RESAMPLING[int(images.resample)]}
+
+
+def _is_prepared_so(images: Any, kept: Mapping[str, Any]) -> bool:
+    """Return whether an image processor prepares a picture as these facts say, but for rounding and kernels."""
+    from torchvision.transforms.v2 import functional
+
+    framing, side = kept["framing"], kept["framing"]["resize"]
+    spots = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    picture = (255 * F.interpolate(spots, (3 * side // 2, 2 * side), mode="bilinear")[0]).byte()
+    given = images(picture, return_tensors="pt")["pixel_values"][0]
+    framed = functional.resize(picture, [side, side] if framing["squashed"] else [side], antialias=True)
+    framed = functional.center_crop(framed, [framing["size"]] * 2) / 255
+    mean, std = (torch.tensor(kept[name])[:, None, None] for name in ("mean", "std"))
+    return given.shape == framed.shape and bool((given * std + mean - framed).abs().mean() < 0.01)
 
 
 _SOURCES = {"timm/": _timms, HUGGING_FACE: _hugging_faces}

@@ -4,13 +4,14 @@ import contextlib
 import inspect
 import io
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from reslab.errors import (
     FailedError,
@@ -45,11 +46,19 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
             f"{name} has no option {min(trained)!r}: networks are built untrained; give weights with --weights FILE or "
             "--weights torchvision"
         )
-    device = torch.empty(0).device  # what torch 2.6 calls the default device overlooks `with torch.device(...)`
-    # its RegNets read their widths from tensors, which have no values on the meta device
-    with torch.device("cpu" if short.startswith("regnet") else device):
+    with _CountsOnCpu() if short.startswith("regnet") else contextlib.nullcontext():
         network: nn.Module = get_model(short, **untrained, **options)
-    return network.to(device)
+    return network
+
+
+class _CountsOnCpu(TorchFunctionMode):
+    """While it is entered, numbers in a row and given ones are on the CPU: torchvision's RegNets read their widths from
+    such tensors, which have no values on the meta device.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        where = {"device": "cpu"} if func in (torch.arange, torch.tensor) else {}
+        return func(*args, **{**where, **(kwargs or {})})
 
 
 def timms(name: str, options: dict[str, Any]) -> nn.Module:

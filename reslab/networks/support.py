@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reslab.errors import UserError
+from reslab.errors import DamagedError, UserError
 from reslab.gates.view import view
 from reslab.networks import sources
 from reslab.networks.meta import shapes_only
@@ -247,10 +247,17 @@ FILMS = ("timesformer", "videomae", "videoprism_vision_model", "vivit")
 
 
 def read(kept: Path | None) -> list[Row]:
-    """Return the rows in a file, a row per line; none if it is not there."""
+    """Return the rows in a file, a row per line; none if it is not there.
+
+    Raises:
+        UserError: if it holds something else.
+    """
     if kept is None or not kept.exists():
         return []
-    return [Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
+    try:
+        return [Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
+    except (ValueError, TypeError) as error:
+        raise DamagedError(f"{kept} does not hold the rows of networks; move it away, or give another --out") from error
 
 
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:

@@ -28,6 +28,10 @@ class Scaling(nn.Module):
         super().__init__()
         self.shortcut, self.branch = shortcut, branch
 
+    def extra_repr(self) -> str:
+        """Return the constants."""
+        return f"shortcut={self.shortcut:g}, branch={self.branch:g}"
+
     def forward(self, x: Maps, s: Maps, f: Maps) -> Maps:
         """Return the scaled sum of the shortcut's `s` and the branch's `f`."""
         return self.shortcut * s + self.branch * f
@@ -87,6 +91,10 @@ class DropoutShortcut(nn.Module):
         super().__init__()
         self.drop = drop
 
+    def extra_repr(self) -> str:
+        """Return the rate at which values are dropped."""
+        return f"drop={self.drop:g}"
+
     def forward(self, x: Maps, s: Maps, f: Maps) -> Maps:
         """Return the sum with the dropped shortcut."""
         return (1 - self.drop) * F.dropout(s, self.drop, self.training) + f
@@ -127,6 +135,10 @@ class ZeroPad(nn.Module):
     def __init__(self, extra_channels: int, stride: int) -> None:
         super().__init__()
         self.extra_channels, self.stride = extra_channels, stride
+
+    def extra_repr(self) -> str:
+        """Return what it adds and skips."""
+        return f"{self.extra_channels}, stride={self.stride}"
 
     def forward(self, x: Maps) -> Maps:
         """Return the subsampled, padded input."""

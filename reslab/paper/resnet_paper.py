@@ -53,6 +53,10 @@ class ZeroPad(nn.Module):
         self.extra_channels = out_channels - in_channels
         self.stride = stride
 
+    def extra_repr(self) -> str:
+        """Return what it adds and skips."""
+        return f"{self.extra_channels}, stride={self.stride}"
+
     def forward(self, x: Images) -> Maps:
         """Return the subsampled, zero-padded input."""
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.extra_channels))

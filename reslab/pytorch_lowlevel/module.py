@@ -39,6 +39,10 @@ class LowLevelResNet(nn.Module):
             module = module.get_submodule(part)
         return module
 
+    def extra_repr(self) -> str:
+        """Return where its bottlenecks stride, which no parameter shows."""
+        return f"stride_in={self.stride_in}"
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `[B, classes]` of images `[B, in_channels, H, W]`; in training mode, track
         the statistics.

@@ -5,9 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-from helpers import reslab_here
+from helpers import refused, reslab_here
 
 from reslab.commands import doctor
+from reslab.errors import DamagedError
 from reslab.networks import support
 
 MATRIX = Path(__file__).parents[2] / "docs" / "support-matrix.md"
@@ -76,6 +77,13 @@ def test_a_run_that_was_stopped_names_what_is_left_and_resumes(monkeypatch: pyte
     monkeypatch.setattr(support._Worker, "look", lambda worker, name: support.Row(name, "a", refusal="no"))
     assert reslab_here("doctor", "--networks", "--out", str(out)).returncode == 0
     assert {"| a/first | 3 | add 3 | yes |  |", "| a/second | no |"} <= set(out.read_text("utf-8").splitlines())
+
+
+def test_a_file_of_something_else_is_not_taken_for_networks(tmp_path: Path) -> None:
+    for text in ('{"epoch": 1}\n', '{"name": "a'):
+        (tmp_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+        with refused(DamagedError, "metrics.jsonl"):
+            support.read(tmp_path / "metrics.jsonl")
 
 
 ROW = re.compile(r"\| (timm/|torchvision/|hf:)")

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reslab.data import Augment, digits, load_data
+from reslab.data.batches import first
 from reslab.data.classes import match
 from reslab.data.dataset import Part
-from reslab.errors import MismatchError, UnknownNameError
+from reslab.errors import MismatchError, UnknownNameError, WrongValueError
 
 
 def test_the_digits_are_whole_and_standardised() -> None:
@@ -155,3 +156,9 @@ def test_a_whole_part_is_seen_as_its_batches_are() -> None:
     small = replace(load_data("digits"), size=4)
     assert torch.equal(small.test[0], torch.cat([images for images, _ in small.batches("test")]))
     assert small.test[0].shape[1:] == (1, 4, 4)
+
+
+def test_images_of_a_loader_that_differ_in_shape_are_told() -> None:
+    batches = [(torch.zeros(1, 3, height, 30), torch.zeros(1).long()) for height in (40, 50)]
+    with refused(WrongValueError, "(3, 40, 30)", "(3, 50, 30)", "resize"):
+        first(batches, None)

@@ -9,6 +9,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -435,6 +436,24 @@ def test_names_of_a_korean_windows_are_read_and_systems_directories_are_no_class
         (root / part / os.fsdecode("고양이".encode("cp949"))).rename(root / part / os.fsdecode(b"\xff"))
     with refused(MismatchError, "CP949"):
         load_data(f"folder:{root}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows' names are Unicode")
+def test_a_root_whose_name_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    root = tmp_path / os.fsdecode("사진".encode("cp949"))
+    image_folder(tmp_path / "plain").rename(root)
+    assert (
+        load_data(f"folder:{root}").classes == load_data(f"folder:{root}").classes == ("b c", "가")
+    )  # kept, then read
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows' roots have letters")
+def test_paths_below_the_root_of_a_file_system_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = SimpleNamespace(path="/train/cat/0.png", is_file=lambda: False)
+    monkeypatch.setattr(folder, "_walk", lambda _: iter([entry]))
+    for part, path in (("/train", "train/cat/0.png"), ("/train/cat", "cat/0.png")):
+        (images, _) = folder._files(Path(part), {"cat": "cat"}, ["cat"], 1)
+        assert [image.path for image in images] == [path]
 
 
 def test_a_test_part_may_spell_its_classes_another_way(tmp_path: Path) -> None:

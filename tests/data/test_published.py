@@ -13,6 +13,7 @@ from helpers_images import image_folder
 from PIL import Image
 
 from reslab.data import load_data, published
+from reslab.data.places import data_root
 from reslab.errors import DamagedError, FailedError, MissingError
 
 CLASSES = ["cat", "dog"]
@@ -150,6 +151,11 @@ def test_fashion_mnist_is_found_where_debian_installs_it(tmp_path: Path, monkeyp
     assert [len(part.labels) for part in data.parts.values()] == [30, 10, 40] and data.classes[0] == "T-shirt/top"
     assert torch.equal(data.parts["test"].images, torch.from_numpy(images)[:, None])  # type: ignore[arg-type]  # one size
     assert data.parts["test"].labels.tolist() == labels.tolist()
+
+
+def test_a_home_in_the_place_of_data_sets_is_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESLAB_DATA", str(Path("~") / "sets"))
+    assert data_root() == Path("~").expanduser().resolve() / "sets"
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "cifar10-jpeg75", "fashion_mnist"])

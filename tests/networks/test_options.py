@@ -141,11 +141,33 @@ def test_receptive_fields_know_dilation_and_leave_out_shortcuts() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "last", "field"),
+    [
+        ("resnet50", "fc", 483),
+        ("torchvision/vit_b_16", "…", 16),  # the patches, of which each token sees one before they mix
+        ("torchvision/shufflenet_v2_x0_5", "maxpool", 7),  # then branches beside each other, both with a stride
+        ("torchvision/squeezenet1_1", "features.2", 7),  # then convolutions beside each other
+        ("lowlevel/resnet18", None, None),  # whose layers are no modules
+    ],
+)
+def test_receptive_fields_are_told_while_layers_are_one_after_another(
+    name: str, last: str | None, field: int | None
+) -> None:
+    with torch.device("meta"):
+        network = zoo.build(name)
+    fields = {row.name: row.receptive_field for row in anatomy.stages(network, (3, 224, 224))}
+    known = [stage for stage, seen in fields.items() if seen is not None]
+    assert known == list(fields)[: len(known)] and (known[-1] if known else None) == last
+    assert last is None or fields[last] == field
+
+
+@pytest.mark.parametrize(
     ("first", "second"),
     [
         (("resnet20",), "plain20"),
         (("resnet50", "--pool", "caffe"), "resnet50"),
         (("efficientnet_b0", "--survival", "0.5"), "efficientnet_b0"),
+        (("lowlevel/resnet50", "--stride-in", "3x3"), "lowlevel/resnet50"),
     ],
 )
 def test_networks_that_differ_in_what_has_no_parameters_differ(first: tuple[str, ...], second: str) -> None:
@@ -153,6 +175,12 @@ def test_networks_that_differ_in_what_has_no_parameters_differ(first: tuple[str,
     assert done.returncode == 0 and "same layer by layer" not in done.stdout
     if first[0] == second:
         assert f"{second} (default)" in done.stdout
+
+
+def test_what_a_shortcut_multiplies_is_a_difference() -> None:
+    networks = (reslab.build("cifar_shortcut_ablation", depth=20, shortcut_scale=scale) for scale in (0.5, 1.0))
+    found = anatomy.differences(*networks)
+    assert len(found) == 9 and found[0].first == "Scaling(shortcut=0.5, branch=1)"
 
 
 def test_level_2_says_what_torch_says_of_one_value_per_channel() -> None:

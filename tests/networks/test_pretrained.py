@@ -29,7 +29,8 @@ from reslab.data.classes import match, synsets
 from reslab.data.images import Framing
 from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError
 from reslab.networks import zoo
-from reslab.networks.pretrained import pretrained
+from reslab.networks.pretrained import Pretrained, _is_same, pretrained
+from reslab.weights.untold import strides
 
 HOPPER, JUNCO = 311, 13
 """Two of ImageNet's classes: n02226429, grasshopper; n01534433, junco."""
@@ -163,6 +164,8 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
         "interpolation": "bicubic",
         "squashed": False,
     }
+    done = reslab_here(*words, "--view", "ten-crop")  # which resizes images in its own way
+    assert done.returncode == 0 and json.loads(done.stdout)["preprocessing"]["framing"] is None, done.stderr
     built = reslab.build("hf:lab/tiny-resnet", weights="pretrained")
     assert torch.equal(built.get_submodule("classifier.1").bias, network.classifier[1].bias)  # type: ignore[arg-type]  # a parameter
     assert isinstance(reslab.build("hf:lab/tiny-resnet"), ResNetForImageClassification)  # untrained, of its config
@@ -372,6 +375,43 @@ def test_options_that_a_configuration_does_not_know_are_told(tmp_path: Path) -> 
             zoo.fresh(name, {"in_channels": 3, "num_classes": 10, option: "gelu"})
     network: Any = reslab.build(name, hidden_act="gelu", in_channels=1, num_classes=7)
     assert network.config.hidden_act == "gelu" and network(torch.zeros(1, 1, 32, 32)).logits.shape == (1, 7)
+
+
+@HUGGING_FACE
+@pytest.mark.parametrize(
+    ("kind", "settings", "known"),
+    [
+        ("ViT", {"size": {"height": 64, "width": 64}}, True),
+        ("ConvNext", {"size": {"shortest_edge": 64}, "crop_pct": 0.875}, True),
+        ("Levit", {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}, True),
+        ("PoolFormer", {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}, False),
+        ("EfficientNet", {"size": {"height": 64, "width": 64}, "include_top": True}, True),
+        ("EfficientNet", {"size": {"height": 64, "width": 64}, "rescale_offset": True}, False),
+        ("MobileViT", {"size": {"shortest_edge": 64}, "crop_size": {"height": 64, "width": 64}}, False),  # blue first
+        ("Bit", {"size": {"shortest_edge": 72}, "crop_size": {"height": 64, "width": 64}}, True),
+    ],
+)
+def test_images_are_prepared_as_their_processor_does_or_not_at_all(
+    kind: str, settings: dict[str, Any], known: bool, tmp_path: Path
+) -> None:
+    import transformers
+
+    made = transformers.ResNetForImageClassification(tiny_config(id2label={0: "tench", 1: "goldfish"}))
+    made.save_pretrained(tmp_path)
+    getattr(transformers, f"{kind}ImageProcessor")(**settings).save_pretrained(tmp_path)
+    if known:
+        assert pretrained(f"hf:{tmp_path}", "pretrained", {}).metadata["preprocessing"]["size"] == 64
+    else:
+        with refused(MismatchError, f"{kind}ImageProcessor"):
+            pretrained(f"hf:{tmp_path}", "pretrained", {})
+
+
+def test_networks_of_the_same_tensors_are_told_apart_by_what_they_compute() -> None:
+    first, other = (reslab.build("resnet50", num_classes=2, stride_in=stride) for stride in ("1x1", "3x3"))
+    other.load_state_dict(first.state_dict())
+    trained = Pretrained(first, {"preprocessing": {"size": 64}}, {})
+    assert _is_same(first, trained) and not _is_same(other, trained)
+    assert strides(first) == {"1x1"} and first.training
 
 
 @HUGGING_FACE

@@ -178,6 +178,17 @@ def test_a_network_of_a_family_has_the_name_that_the_catalogue_gives_it(
     assert zoo.named(model, options) == name
 
 
+def test_torchvisions_regnets_have_shapes_without_memory() -> None:
+    network = zoo.outline("torchvision/regnet_y_400mf", {"num_classes": 10**9}).network
+    assert all(parameter.is_meta for parameter in network.parameters())
+    shapes = {name: tensor.shape for name, tensor in zoo.build("torchvision/regnet_y_400mf").state_dict().items()}
+    assert {name: tensor.shape for name, tensor in network.state_dict().items()} == {
+        **shapes,
+        "fc.weight": (10**9, 440),
+        "fc.bias": (10**9,),
+    }
+
+
 def test_untrained_networks_download_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a download")
