@@ -375,6 +375,18 @@ class Run:
         return {}
 
 
+def out_of_date(results: Sequence[Json], code_digest: str, data: str, images: str | None) -> list[str]:
+    """Return in words how many results were made with different code, or from other images than a data set has now."""
+    code = sum(result["code"] != code_digest for result in results)
+    others = sum(result.get("images", images) != images for result in results)
+    said = []
+    for old, what in ((code, "made with different code"), (others, f"made from other images than {data} has now")):
+        if old:
+            which = "this result was" if len(results) == 1 else f"{old} of {len(results)} results were"
+            said.append(f"{which} {what}; another --out measures again")
+    return said
+
+
 def read_metrics(directory: Path, kind: type[Line] = Line) -> Iterator[Json]:
     """Yield the lines of a run directory's `metrics.jsonl`; a last line still being written is left out.
 

@@ -90,7 +90,7 @@ class Items(NamedTuple):
         if isinstance(source, DataLoader):
             return cls(_of_loader(source), source.collate_fn, _batch_size(source))
         if isinstance(source, Indexed):
-            return cls(source, default_collate)
+            return cls(_with_length(source), default_collate)
         if isinstance(source, tuple) and len(source) == 2 and all(isinstance(each, Tensor) for each in source):
             if len(source[0]) != len(source[1]):
                 raise MismatchError(*worded("images-without-labels", images=len(source[0]), labels=len(source[1])))
@@ -115,15 +115,15 @@ class Items(NamedTuple):
             raise WrongValueError(*worded("no-batch", reason=why)) from error
 
     def digest(self) -> str:
-        """Return a digest of the number of items, of some of them, evenly spread, and of what can be read of all
-        without loading them.
+        """Return a digest of the number of items, of some of them, evenly spread, of what can be read of all without
+        loading them, and of the function that collates them, which may mix those of a batch.
         """
         count, every = len(self.items), _of_all(self.items)
-        last = (LOOKED_AT if every else LOOKED_AT_BLINDLY) - 1
+        last = (LOOKED_AT_BLINDLY if _is_blind(every) else LOOKED_AT) - 1
         with _seeded():  # for augmented items
             places = sorted({number * (count - 1) // last for number in range(last + 1)})
             some = [digest(self.batch([place])) for place in places]
-        return digest(count, some, every)
+        return digest(count, some, every, *([] if self.collate is default_collate else [self.collate]))
 
 
 @contextmanager
@@ -144,16 +144,26 @@ def _of_loader(loader: DataLoader[Any]) -> Any:
     """
     dataset: Any = loader.dataset
     batches = loader.batch_sampler
-    if isinstance(dataset, IterableDataset):
-        raise WrongValueError(
-            "training needs a data set with a length and indices, and an IterableDataset "
-            "has neither; use a map-style Dataset"
-        )
+    _with_length(dataset)
     sampler = batches.sampler if type(batches) is BatchSampler else batches or loader.sampler
     indices = _indices(sampler)
     if indices is None or len(set(indices)) < len(indices):
         raise WrongValueError(*worded("sampler", name=type(sampler).__name__))
     return dataset if indices == range(len(dataset)) else Subset(dataset, indices)
+
+
+def _with_length(dataset: Any) -> Any:
+    """Return a data set that has a length and indices.
+
+    Raises:
+        UserError: if it has not.
+    """
+    if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+        raise WrongValueError(
+            f"training needs a data set with a length and indices, and this {type(dataset).__name__} has not both; use "
+            "a map-style Dataset with __len__"
+        )
+    return dataset
 
 
 def _indices(sampler: Any) -> Sequence[int] | None:
@@ -186,6 +196,15 @@ def _of_all(items: Any) -> Any:
         return items.cumulative_sizes, [_of_all(each) for each in items.datasets]
     held = {name: value for name, value in settings(items).items() if _is_data(value)}
     return {name: _of_all(value) if isinstance(value, Indexed) else value for name, value in held.items()} or None
+
+
+def _is_blind(every: Any) -> bool:
+    """Return whether nothing could be read of some of the items without loading them."""
+    if isinstance(every, dict):
+        return all(map(_is_blind, every.values()))
+    if isinstance(every, tuple | list) and not all(isinstance(each, Tensor) for each in every):
+        return any(map(_is_blind, every))
+    return every is None
 
 
 def _is_data(value: Any) -> bool:
@@ -270,9 +289,9 @@ class OwnData:
 
     def digest(self) -> str:
         """Return a digest of all parts: of each source once, and of which places of it a part has."""
-        sources = {id(items.items): items for items, _ in self.parts.values()}
+        sources = {id(items): items for items, _ in self.parts.values()}
         number = {place: count for count, place in enumerate(sources)}
-        places = {name: (number[id(items.items)], torch.tensor(at)) for name, (items, at) in self.parts.items()}
+        places = {name: (number[id(items)], torch.tensor(at)) for name, (items, at) in self.parts.items()}
         return digest([items.digest() for items in sources.values()], places)
 
 

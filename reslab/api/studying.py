@@ -1,5 +1,6 @@
 """`reslab.study`: `reslab study` from Python, also for a user's own study file."""
 
+import warnings
 from dataclasses import dataclass
 from html import escape
 from os import PathLike
@@ -43,6 +44,9 @@ class Study(Result):
     """
 
     directory: Path
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", Path(self.directory))
 
     @property
     def record(self) -> Record:
@@ -198,7 +202,9 @@ def study(
     path = usual_place(chosen.name, preset) if out is None else Path(out)
     directory = Directory(path).prepare(chosen, None if replace else config)
     with shown(progress) as tell:
-        run_study(chosen, config, directory, local(workers), tell)
+        finished = run_study(chosen, config, directory, local(workers), tell)
+    for said in finished.warnings():
+        warnings.warn(said, stacklevel=2)
     write_report([path], path / "report.html")
     return Study(path)
 

@@ -1,6 +1,7 @@
 """`reslab.train`: `reslab train` from Python, also with a user's own network, data and loss."""
 
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
@@ -192,6 +193,8 @@ def train(
     Raises:
         UserError: if there is no such network, data or recipe, they do not fit together, or training failed.
     """
+    if zero_pad is not None and start is None:
+        raise MissingError(*worded("zero-pad-of-nothing"))
     machine = Machine.of(device, precision, threads=threads)
     if isinstance(network, nn.Module):
         if isinstance(data, str) or options or start is not None:
@@ -214,7 +217,10 @@ def train(
     chosen = recipe_of(recipe, data, epochs, settings or {})
     begun = None if start is None else start_from(os.fspath(start), network, zero_pad, options)
     config = trial(network, data, chosen, seed, machine, options, begun)
-    return finished(config, Path(out), loaded(dataset), progress)
+    found = finished(config, Path(out), loaded(dataset), progress)
+    for said in runs.out_of_date([found.result], config.code_digest(), dataset.name, dataset.fingerprint):
+        warnings.warn(said, stacklevel=2)
+    return found
 
 
 def finished(

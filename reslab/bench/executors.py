@@ -28,6 +28,8 @@ def bench(
     """
     if workers < 2:
         raise WrongValueError("--workers must be at least 2, as they are compared with one process")
+    if trials < workers:
+        raise WrongValueError(f"--trials must be at least --workers, {workers}, as each trains one at a time")
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [
         TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed)

@@ -53,16 +53,23 @@ class Measured(Shape):
         return dict(_ratios(self.figures))
 
 
+LEAST_ROUNDS = 4
+"""Of fewer rounds, those of two runs often lie apart by chance: two and two in a third of all cases."""
+
+
 class Compared(NamedTuple):
-    """A ratio before and now."""
+    """A ratio before and now, each of so many rounds."""
 
     what: str
     before: Ratio
     now: Ratio
+    rounds: int = LEAST_ROUNDS
 
     @property
     def change(self) -> Change:
-        """Return what became of it: `alike` where the rounds of both overlap."""
+        """Return what became of it: `alike` where the rounds of both overlap, or are too few to tell."""
+        if self.rounds < LEAST_ROUNDS:
+            return "alike"
         if self.now.low <= self.before.high and self.before.low <= self.now.high:
             return "alike"
         return "faster" if (self.now.median > self.before.median) == self.what.endswith(FASTER) else "slower"
@@ -110,5 +117,5 @@ def latest(history: Sequence[Measured]) -> Iterator[tuple[Measured, Measured | N
 
 def compare(before: Measured, now: Measured) -> list[Compared]:
     """Return every ratio that both runs have."""
-    then = before.ratios()
-    return [Compared(what, then[what], ratio) for what, ratio in now.ratios().items() if what in then]
+    then, rounds = before.ratios(), now.settings.get("rounds", LEAST_ROUNDS)
+    return [Compared(what, then[what], ratio, rounds) for what, ratio in now.ratios().items() if what in then]

@@ -54,7 +54,7 @@ def bench(
     model: str = "resnet110",
     images: int = 100,
     batch: int = 32,
-    rounds: int = 2,
+    rounds: int = 5,
     warmup: int = 0,
     device: Device = "cpu",
     progress: Progress = silent,

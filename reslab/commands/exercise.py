@@ -4,6 +4,7 @@ import ast
 import inspect
 import os
 import random
+import shlex
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -355,7 +356,7 @@ def _files_of(sheet: str, directory: Path) -> tuple[Path, Path]:
 
 def _there(directory: Path) -> str:
     """Return what a command needs to find this directory."""
-    return "" if directory == HERE else f" --dir {directory}"
+    return "" if directory == HERE else f" --dir {shlex.quote(str(directory))}"
 
 
 def language_for(given: Language | None, directory: Path) -> Language:

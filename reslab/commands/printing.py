@@ -105,12 +105,7 @@ def figure(value: Any) -> str:
 
 def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") -> None:
     """Warn on standard error of results that were made with different code, or from other images than there are now."""
-    code = sum(result["code"] != code_digest for result in results)
-    images = sum(result.get("images", data.fingerprint) != data.fingerprint for result in results)
-    for old, one, several, what in (
-        (code, "was", "were", "made with different code"),
-        (images, "was", "were", f"made from other images than {data.name} has now"),
-    ):
-        if old:
-            which = f"this result {one}" if len(results) == 1 else f"{old} of {len(results)} results {several}"
-            print(f"warning: {which} {what}; another --out measures again", file=sys.stderr)
+    from reslab.runs import out_of_date
+
+    for said in out_of_date(results, code_digest, data.name, data.fingerprint):
+        print(f"warning: {said}", file=sys.stderr)

@@ -105,7 +105,7 @@ def register(
 
 
 def write_registration(registration: "Registration", path: Path, option: str, json: bool = False) -> None:
-    """Write a registration to a new file, and print where it is.
+    """Write a registration to a new file, and print where it is, and what so few seeds cannot show.
 
     Raises:
         UserError: if the file exists, or cannot be written; `option` is what names it.
@@ -119,10 +119,27 @@ def write_registration(registration: "Registration", path: Path, option: str, js
         raise UnusableError(f"{path} exists, and registrations are never overwritten; give another {option}") from error
     except OSError as error:
         raise UnusableError(f"cannot write {path}: {error.strerror}; give another {option}") from error
+    if note := few_seeds(registration):
+        print(f"reslab: note: {note}", file=sys.stderr)
     if json:
         printing.print_json({"file": str(path), "sha256": registration.sha256()})
     else:
         print(f"{path}\nSHA-256 {registration.sha256()}")
+
+
+def few_seeds(registration: "Registration") -> str:
+    """Return what the number of registered seeds is too small for; nothing if it is not."""
+    from reslab.ledger.verdict import MINIMUM_SEEDS
+
+    n, (signs, ranks) = len(registration.seeds), registration.seeds_for_exact_tests()
+    if n <= MINIMUM_SEEDS:
+        return f"{n} seeds cannot show whether values are skewed, so Student's t decides alone; {signs} seeds can"
+    if n < signs:
+        return (
+            f"if values turn out skewed, {n} seeds cannot decide: the exact test that is asked for then takes {signs} "
+            f"where values are paired or of one group, and {ranks} between two groups"
+        )
+    return ""
 
 
 def _seeds(text: str) -> range:

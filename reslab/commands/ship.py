@@ -276,6 +276,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
     words = _trial_of(facts["study"]) if "study" in facts else None
     study, korean = (f"\n- {words['en']}", f" {words['ko']}") if words else ("", "")
     optimizer = OPTIMIZERS[recipe.get("optimizer") or "sgd"]
+    seen = "" if folder == "digits" else f" --data folder:PATH/{folder}"
     rates = ", ".join(
         f"{key.replace('_', ' ')} {recipe[key]:g}" for key in ("learning_rate", "momentum", "weight_decay")
     )
@@ -284,7 +285,7 @@ def card(model: str, folder: str, facts: "Json", size: int) -> str:
 A network to analyse: {kind}; {facts["params"]:,} parameters, {made_for["in_channels"]} image channel(s), {made_for["num_classes"]} classes.
 
     reslab.build("{model}", weights="{folder}")
-    reslab analyze removal {model} --weights {folder}{"" if folder == "digits" else f" --data folder:PATH/{folder}"}
+    reslab analyze removal {model} --weights {folder}{seen}
 
 ## Errors
 
@@ -293,7 +294,7 @@ A network to analyse: {kind}; {facts["params"]:,} parameters, {made_for["in_chan
 {rows}
 
 One run with one seed: neither a mean nor a benchmark. The file stores kernels and matrices in float16 ({size:,} bytes), and they are loaded as float32.
-The last column was measured after this rounding. Measure it again with `reslab evaluate {model} --weights {folder} --part test`.
+The last column was measured after this rounding. Measure it again with `reslab evaluate {model} --weights {folder}{seen} --part test`.
 
 ## Data
 

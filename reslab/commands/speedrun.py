@@ -135,7 +135,7 @@ def speedrun(
         "part": part,
         "runs": results,
         "summary": {name: race.summary(runs) for name, runs in results.items()},
-        "compared": race.compared(results["speedrun"], results[against]) if against else None,
+        "compared": race.compared(results, 1 / len(dataset.parts[part].labels)) if against else None,
     }
     if registration:
         record |= {"registration": registration.model_dump(mode="json"), "registered": registration.sha256()}
@@ -205,7 +205,8 @@ def print_race(record: "Json") -> None:
     printing.print_table(columns, rows)
     for name, runs in record["runs"].items():
         for seed, result in runs.items():
-            print(f"{name} s{seed}: {result['directory']}")
+            status = " (diverged)" if result["status"] == "diverged" else ""
+            print(f"{name} s{seed}{status}: {result['directory']}")
     if compared := record["compared"]:
         training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
         print(f"time of the speedrun over the other's: training {training}, whole process {whole}")

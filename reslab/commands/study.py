@@ -136,23 +136,8 @@ def study(
                 if all(claim.verdict != "inconclusive" for claim in finished.record.claims):
                     break
         report = write_report([directory.path], directory.path / "report.html")
-        if finished.reused_from_other_code:
-            print(
-                f"warning: {finished.reused_from_other_code} results were made with different code; --fresh "
-                "measures again",
-                file=sys.stderr,
-            )
-        if finished.of_other_images:
-            print(
-                f"warning: {finished.of_other_images} results were made from other images than the data set has now; "
-                "--fresh measures again",
-                file=sys.stderr,
-            )
-        for failure in finished.failures:
-            print(
-                f"failed: {failure.config.model} {failure.config.options} seed {failure.config.seed}: {failure.reason}",
-                file=sys.stderr,
-            )
+        for said in finished.warnings():
+            print(f"warning: {said}", file=sys.stderr)
         failed |= bool(finished.failures)
         records.append(finished.record.to_json())
         if not json:

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.data import load_data
-from reslab.errors import UnusableError, UserError
+from reslab.errors import UnusableError
 from reslab.executors.trial import data_for, fresh_network
 from reslab.state import draws_apart
 from reslab.training.loop import TrialConfig
@@ -67,7 +67,7 @@ def bytes_needed(config: TrialConfig) -> float:
         return PROCESS
     try:
         weights, activations = _footprint(config.model, tuple(sorted(config.options.items())), config.data)
-    except UserError:  # it will not train; the trial itself reports why
+    except Exception:  # it will not train; the trial itself reports why
         return PROCESS
     return PROCESS + 3 * weights + activations * config.recipe.batch_size / config.devices
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import MissingError
+from reslab.errors import MissingError, WrongValueError
 from reslab.executors.remote import seen
 from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
 from reslab.progress import Progress
@@ -44,6 +44,8 @@ def _run(todo: Sequence[TrialConfig], root: Path, progress: Progress, address: s
     root = root.resolve()
     outcomes: list[Outcome] = []
     with _cluster(address):
+        if address is None:
+            _check_room(todo)
         tasks = {_start(config, root): config for config in todo}
         while tasks:
             done, _ = ray.wait(list(tasks), num_returns=1, timeout=0.5)
@@ -52,6 +54,19 @@ def _run(todo: Sequence[TrialConfig], root: Path, progress: Progress, address: s
             begun = [run for config in tasks.values() if (run := Run(root, config)).path.exists()]
             tell(progress, begun, len(outcomes), len(todo))
     return outcomes
+
+
+def _check_room(todo: Sequence[TrialConfig]) -> None:
+    """Check that this machine has what each trial asks for, which would wait without end otherwise.
+
+    Raises:
+        UserError: if not.
+    """
+    import ray
+
+    here, most = int(ray.cluster_resources().get("CPU", 0)), max(config.threads * config.devices for config in todo)
+    if most > here:
+        raise WrongValueError(f"a trial asks for {most} CPUs, and this machine has {here}; give fewer --threads")
 
 
 def _start(config: TrialConfig, root: Path) -> Any:

@@ -63,7 +63,8 @@ def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> N
         now = running[0].progress()
         progress("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
     elif total > 1 or done:
-        progress("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or "done"))
+        idle = "done" if done == total else "waiting"
+        progress("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or idle))
 
 
 def describe(run: Run) -> str:
@@ -80,9 +81,10 @@ def how_far(now: Json) -> str:
         return "trained; evaluating"
     left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
     heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
+    error = "" if now["train_error"] is None else f", error {100 * now['train_error']:.1f} %"
     return (
-        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\nloss {short(now['loss'])}, error "
-        f"{100 * now['train_error']:.1f} %{heldout}, {now['images_per_second']:,.0f} images/s"
+        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\nloss {short(now['loss'])}{error}{heldout}, "
+        f"{now['images_per_second']:,.0f} images/s"
     )
 
 

@@ -43,6 +43,8 @@ class Directory(NamedTuple):
                     f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
                     "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
                 )
+            if config is not None and self._is_registered():
+                raise MismatchError(*worded("record-is-registered", path=self.path))
             if config is not None and study.is_own and self._claims().isdisjoint(claim.id for claim in study.claims):
                 raise MismatchError(*worded("record-of-other-claims", path=self.path, name=study.name))
         try:
@@ -58,6 +60,10 @@ class Directory(NamedTuple):
     def begun(self) -> Path:
         """Return the path of the record of a study that has begun, which goes when it has ended."""
         return self.path / "begun.json"
+
+    def _is_registered(self) -> bool:
+        """Return whether the existing record is of a registration; those of earlier versions do not say."""
+        return isinstance(record := read_json(self.record), dict) and record.get("registered") is not None
 
     def _claims(self) -> set[str]:
         """Return the claims of the existing record."""

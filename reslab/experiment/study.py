@@ -145,6 +145,22 @@ class Finished(NamedTuple):
     reused_from_other_code: int
     of_other_images: int
 
+    def warnings(self) -> list[str]:
+        """Return in words what its verdicts do not show: old results, and trials that failed."""
+        code, images = self.reused_from_other_code, self.of_other_images
+        return [
+            *([f"{code} results were made with different code; --fresh measures again"] if code else []),
+            *(
+                [f"{images} results were made from other images than the data set has now; --fresh measures again"]
+                if images
+                else []
+            ),
+            *(
+                f"a trial failed: {one.config.model} {one.config.options} seed {one.config.seed}: {one.reason}"
+                for one in self.failures
+            ),
+        ]
+
 
 def run_study(
     study: Study,

@@ -200,6 +200,15 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         """Return a group's trials that did not diverge, whose networks can be inspected."""
         return [trial for trial in self[key] if trial.result["status"] != "diverged"]
 
+    def diverged(self, keys: Sequence[Key]) -> Reason | None:
+        """Return why networks of these groups cannot be compared by inspecting them, if some diverged: those that are
+        left did better than the group; None if none did.
+        """
+        for key in keys:
+            if gone := len(self[key]) - len(self.sound(key)):
+                return Reason(code="diverged", values={"gone": gone, "n": len(self[key]), "kind": label(key)})
+        return None
+
     def look(
         self,
         what: str,

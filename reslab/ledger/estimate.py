@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -231,6 +232,14 @@ def sign_power(n: int, past: float, share: float) -> float:
     counts = np.arange(n // 2, n + 1)
     enough = counts[2 * special.bdtrc(counts - 1, n, 0.5) <= share]
     return float(special.bdtrc(enough[0] - 1, n, past)) if len(enough) else 0.0
+
+
+def seeds_for_exact_tests(share: float) -> tuple[int, int]:
+    """Return with how many seeds the tests of signs, and of ranks between two sides, can decide at this error rate at
+    all: if every difference is past the threshold.
+    """
+    signs, ranks = (next(n for n in count(2) if power(n, 1.0, share)) for power in (sign_power, rank_power))
+    return signs, ranks
 
 
 def skewness(values: Array) -> float:

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from reslab.ledger.claim import Claim, Direction, Text, Words
 from reslab.ledger.comparison import TRAINED
-from reslab.ledger.estimate import SKEWED
+from reslab.ledger.estimate import SKEWED, seeds_for_exact_tests
 from reslab.ledger.record import Finite, Part, Reason, Record, Value, Verdict
 from reslab.ledger.verdict import ERROR_RATE, MINIMUM_SEEDS
 from reslab.naming import without_path
@@ -59,6 +59,14 @@ class Registration(Part):
     def share(self) -> float:
         """Return the share of the error rate of one look."""
         return self.error_rate / len(self.looks)
+
+    def seeds_for_exact_tests(self) -> tuple[int, int]:
+        """Return with how many seeds the exact tests can decide whichever of its claims asks for one: of signs, where
+        values are paired or of one group, and of ranks, between two.
+        """
+        ids = {claim.id for claim in self.claims}
+        tests = sum(claim.same_as not in ids for claim in self.claims)
+        return seeds_for_exact_tests(self.share / max(tests, 1))
 
     def text(self) -> str:
         """Return the file's text."""

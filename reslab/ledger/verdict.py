@@ -35,7 +35,13 @@ def undecided(claim: Claim) -> Verdict:
 
 
 def check(evidence: Check) -> Verdict:
-    """Return the verdict on an exact claim: supported if the measured value is the expected one, and of its type."""
+    """Return the verdict on an exact claim: supported if the measured value is the expected one, and of its type.
+
+    Raises:
+        ValueError: if the claim is of another kind.
+    """
+    if evidence.claim.kind != "exact":
+        raise ValueError(f"claim {evidence.claim.id!r} is {evidence.claim.kind}: an expected value does not decide it")
     same = alike(evidence.measured, evidence.expected)
     code = "as-claimed" if same else "not-a-number" if _has_nan(evidence.measured) else "not-as-claimed"
     return Verdict(
@@ -218,7 +224,7 @@ def _decided(tested: Tested, share: float, adjusted: float, level: float, error_
         code = f"point-{where}" if found.steady else f"interval-{where}" if where else "past-by-p"
         way = _way(comparison, low, high) if decision == "refuted" else None
     else:
-        code = _doubt(found, threshold, low, high)
+        code = _doubt(found, threshold, low, high, share)
         needed = found.seeds_needed(threshold, share) or "none"
     return _record(
         comparison,
@@ -237,13 +243,13 @@ def _decided(tested: Tested, share: float, adjusted: float, level: float, error_
     )
 
 
-def _doubt(found: Estimate, threshold: float, low: float, high: float) -> str:
-    """Return the code of why a comparison is inconclusive."""
+def _doubt(found: Estimate, threshold: float, low: float, high: float, share: float) -> str:
+    """Return the code of why a comparison is inconclusive at its share of the error rate."""
     if found.steady and abs(found.effect - threshold) <= found.rounding:
         return "point-at"
     if low <= threshold <= high:
         return "interval-around"
-    return "signs-too-few" if found.doubtful else "median-nearer"
+    return "signs-too-few" if found.doubtful and found.exact_p(threshold) > share else "median-nearer"
 
 
 def _way(comparison: Comparison, low: float, high: float) -> Way:

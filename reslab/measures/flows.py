@@ -68,8 +68,8 @@ def training(trial: Trial) -> Training | None:
     """
     images, labels = trial.data().sample("train", trial.config.recipe.batch_size)
     steps = trial.config.snapshots
+    networks = (trial.fresh_network(), *map(trial.network, steps))
     try:
-        networks = (trial.fresh_network(), *map(trial.network, steps))
         flows = [gradient_flow(network.train(), images, labels) for network in networks]
     except UserError:  # the weights are no longer finite; everything else was checked at the start
         return None

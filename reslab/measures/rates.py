@@ -16,10 +16,11 @@ def best_rates(errors: Mapping[float, Values]) -> dict[int, float]:
 
 
 def chosen(values: Mapping[float, Values], rates: Mapping[int, float]) -> Values:
-    """Return each seed's value at the rate chosen for it; the training errors they go with are those of the same
-    runs.
+    """Return each seed's value at the rate chosen for it, where it has one; the training errors they go with are those
+    of the same runs.
     """
     trained: dict[str, dict[int, float]] = {}
+    rates = {seed: rate for seed, rate in rates.items() if seed in values[rate]}
     for seed, rate in rates.items():
         for group, errors in values[rate].trained.items():
             trained.setdefault(group, {})[seed] = errors[seed]

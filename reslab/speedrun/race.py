@@ -9,7 +9,7 @@ from math import isfinite, log
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean, median, stdev
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock
@@ -266,30 +266,40 @@ def registration(configs: Sequence[SprintConfig], data: Dataset, date: str) -> R
     )
 
 
-def compared(ours: Mapping[int, Json], theirs: Mapping[int, Json]) -> Json:
+def compared(runs: Mapping[str, Mapping[int, Json]], grain: float = 0.0) -> Json:
     """Return the ratio of the times per seed, reslab's over the anchor's (median, lowest, highest), and whether
-    reslab's is faster and equally accurate.
+    reslab's is faster and equally accurate, given the runs of both by name and seed; `grain` is one image of those
+    that they are evaluated on.
 
-    Runs from different machines, as in a directory that was moved, decide nothing.
+    Runs that diverged, or are from different machines, as in a directory that was moved, decide nothing.
     """
-    machines = [result["machine"] for side in (ours, theirs) for result in side.values()]
-    untested = None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
+    ours, theirs = runs.values()
+    untested = _obstacle(runs)
 
     def ratio(key: str) -> tuple[float, float, float]:
         ratios = sorted(ours[seed][key] / theirs[seed][key] for seed in ours)
         return median(ratios), ratios[0], ratios[-1]
 
-    def comparison(claim: Claim, value: Callable[[Json], float], *, paired: bool = False) -> Comparison:
+    def comparison(claim: Claim, value: Callable[[Json], float], **how: Any) -> Comparison:
         mine, others = ({seed: value(result) for seed, result in side.items()} for side in (ours, theirs))
-        return Comparison(claim, mine, others, untested, paired=paired)
+        return Comparison(claim, mine, others, untested, **how)
 
     # the two runs of a seed follow each other, and share the state of the machine
     sooner = comparison(SOONER, lambda result: log(result["training_seconds"]), paired=True)
-    as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"])
+    as_accurate = comparison(AS_ACCURATE, lambda result: 1 - result["accuracy"], grain=grain)
     return {
         **{key: ratio(key) for key in ("training_seconds", "process_seconds", "processor_seconds")},
         "claims": [verdict.model_dump(mode="json") for verdict in decide([sooner, as_accurate])],
     }
+
+
+def _obstacle(runs: Mapping[str, Mapping[int, Json]]) -> Reason | None:
+    """Return why runs decide nothing; None if they do."""
+    for name, results in runs.items():
+        if gone := sum(result["status"] == "diverged" for result in results.values()):
+            return Reason(code="diverged", values={"gone": gone, "n": len(results), "kind": name})
+    machines = [result["machine"] for results in runs.values() for result in results.values()]
+    return None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
 
 
 def summary(results: Mapping[int, Json]) -> Json:

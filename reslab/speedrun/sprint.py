@@ -5,7 +5,7 @@ own recipe.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -20,6 +20,7 @@ from reslab.speedrun.whitening import Whitening
 from reslab.training.devices import Device, Precision
 from reslab.training.evaluation import Split
 from reslab.training.loop import generator
+from reslab.training.speed import Seconds
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 LEAST_STEPS = 10
 """The smallest number of steps per epoch."""
 WHITENING_IMAGES = 5000
-
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class SprintLine(Line):

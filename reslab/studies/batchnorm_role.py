@@ -61,9 +61,7 @@ CLAIMS = claims(
         "smaller-gap": lower(0.01, revision=2, at="section 3.4"),
         "small-batches-regularise": lower(0.01, at="section 3.4"),
         "stabilises-residual-gradients": lower(0.5, source=f"{DE_SMITH}, abstract"),
-        "plain-gradients-explode": higher(
-            1.0, source="Yang et al. 2019 (arXiv:1902.08129)", same_as="gradient_flow.plain-with-batchnorm-explodes"
-        ),
+        "plain-gradients-explode": higher(1.0, source="Yang et al. 2019 (arXiv:1902.08129)"),
         "scales-the-branch-down": lower(0.1, source=f"{DE_SMITH}, abstract"),
         "large-rates-gain-little-at-small-batches": cited(source=f"{DE_SMITH}, abstract"),
     },
@@ -133,7 +131,8 @@ def at_best(config: BatchnormRoleConfig, trials: Trials) -> Measurement:
     means: list[list[Value]] = []
     for kind in KINDS:
         rates = ", ".join(f"{rate:g}" for rate in sorted(set(best[kind].values())))
-        means.append([kind, rates, *(mean(of[kind].values()) for of in (tested, gaps, losses))])
+        averages = [mean(of[kind].values()) if of[kind] else None for of in (tested, gaps, losses)]
+        means.append([kind, rates, *averages])
     return Measurement(
         {
             "larger-usable-rate": limit["with"].against(

@@ -56,9 +56,7 @@ CLAIMS = claims(
         "residual-with-batchnorm-grows-slowly": not_higher(0.1),
         "residual-without-batchnorm-explodes": higher(0.1, source=f"{FIXUP}: {VARIANCE}"),
         "plain-parameter-gradients-explode-too": higher(1.0, section="batchnorm", source=f"{YANG}, Theorem 9"),
-        "batchnorm-alone-keeps-gradients": not_higher(
-            2.0, section="batchnorm", source=OPPOSITE, same_as="gradient_flow.plain-with-batchnorm-explodes"
-        ),
+        "batchnorm-alone-keeps-gradients": not_higher(2.0, section="batchnorm", source=OPPOSITE),
         "skips-alone-keep-gradients": not_higher(2.0, section="residual-learning", source="the chapter"),
         "both-together-keep-gradients": not_higher(2.0),
         "gradients-reach-the-first-of-hundreds-of-layers": not_higher(

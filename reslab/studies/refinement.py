@@ -56,8 +56,8 @@ def measure(config: RefinementConfig, trials: Trials) -> Measurement:
     return Measurement(
         {
             "blocks-go-down-the-gradient": after.against(0.0),
-            "training-turns-blocks-down-the-gradient": after.against(before),
-            "later-blocks-more-than-early-ones": late.against(early),
+            "training-turns-blocks-down-the-gradient": after.against(before, paired=True),
+            "later-blocks-more-than-early-ones": late.against(early, paired=True),
         },
         charts=[TEXT.before_and_after("cosines", found[PRERESNET])],
     )

@@ -155,8 +155,8 @@ def measure(config: SuccessorsConfig, trials: Trials) -> Measurement:
             "cardinality-beats-width": beats("resnet", "wider"),
             "compound-scaling-beats-depth": beats("efficientnet", "deeper"),
             "compound-scaling-beats-width": beats("efficientnet", "wider"),
-            "dense-networks-use-old-features": old_cut.against(uncut),
-            "dense-layers-read-the-block-input-least": on_input.against(on_rest),
+            "dense-networks-use-old-features": old_cut.against(uncut, paired=True),
+            "dense-layers-read-the-block-input-least": on_input.against(on_rest, paired=True),
             "rivals-cost-the-same": Exactly(not others, True),
         },
         tables=[

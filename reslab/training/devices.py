@@ -175,9 +175,16 @@ def fabric_here(where: Placement) -> "Fabric":
 
 def _fabric(where: Placement, **places: Any) -> "Fabric":
     from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 
+    # the processes are torchrun's or its own, also within a job of a cluster
+    plugins = None if _is_under_torchrun() else LightningEnvironment()
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # not its advice whenever a trial starts
-    return Fabric(accelerator=where.device, precision=_FABRICS[where.precision], **places)
+    return Fabric(accelerator=where.device, precision=_FABRICS[where.precision], plugins=plugins, **places)
+
+
+def _is_under_torchrun() -> bool:
+    return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
@@ -190,7 +197,7 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         UserError: if torchrun started another number of processes than the trial needs.
     """
     check(where.device, where.precision)
-    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
+    under_torchrun = _is_under_torchrun()
     world, here = (
         int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )

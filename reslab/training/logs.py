@@ -130,7 +130,8 @@ def _tracked(tool: Tool, directory: Path, run: Run) -> Any:
     """Return a logger of wandb or of trackio, which takes wandb's calls."""
     from lightning_fabric.loggers.logger import Logger
 
-    place = {"dir": str(directory)} if tool == "wandb" else {}
+    # several runs are followed at once
+    place = {"dir": str(directory), "reinit": "create_new"} if tool == "wandb" else {}
     directory.mkdir(parents=True, exist_ok=True)
     module = import_module(tool)
     config = flat(run.config.model_dump(mode="json"))

@@ -197,7 +197,7 @@ class Trainer:
                 "epoch": math.ceil(self.step / self.steps_per_epoch),
                 "epochs": math.ceil(self.total_steps / self.steps_per_epoch),
                 "loss": loss,
-                "train_error": error,
+                "train_error": error if math.isfinite(error) else None,  # an own loss may have no errors
                 "heldout_error": self.run.latest_metrics().get("heldout_error"),
                 "seconds": self.seconds,
                 "images_per_second": self._speed(),

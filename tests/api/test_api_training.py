@@ -2,19 +2,21 @@
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers import TRAIN, assert_refused, refused, reslab_here, tiny_trial
+from helpers import TRAIN, assert_refused, refused, reslab_here, sum_up, tiny_trial
 from torch import nn
 from torch.nn.utils import prune
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
     Dataset,
+    IterableDataset,
     RandomSampler,
     SubsetRandomSampler,
     TensorDataset,
@@ -51,6 +53,15 @@ def test_it_is_the_run_of_the_command_and_shows_itself(run: reslab.Run) -> None:
     assert again == run and "<svg" in again._repr_html_() and "<table" in again._repr_html_()
     with refused(MismatchError, "ema"):
         run.network(ema=True)
+
+
+def test_a_result_of_other_code_is_returned_with_a_warning(run: reslab.Run, tmp_path: Path) -> None:
+    old = tmp_path / run.directory.name
+    shutil.copytree(run.directory, old)
+    (old / "result.json").write_text(json.dumps({**run.result, "code": "0" * 16}), encoding="utf-8")
+    sum_up(old)
+    with pytest.warns(UserWarning, match="this result was made with different code"):
+        assert reslab.train("cifar_plain", **SMALL, out=tmp_path).directory == old
 
 
 def test_classes_that_only_the_network_has_are_named_by_their_numbers(tmp_path: Path) -> None:
@@ -172,6 +183,22 @@ class Noisy(Dataset[Any]):
     def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
         self.read.append(place)
         return digits()[0][place] + torch.randn(1, 8, 8), int(digits()[1][place])
+
+
+def test_data_without_a_length_are_told_and_so_is_what_describes_no_file() -> None:
+    class Endless(IterableDataset[Any]):
+        def __iter__(self) -> Any:
+            return iter([(torch.zeros(3), 0)] * 20)
+
+    class Lengthless(Dataset[Any]):
+        def __getitem__(self, place: int) -> Any:
+            return torch.zeros(3), 0
+
+    for data in (Endless(), Lengthless(), DataLoader(Endless())):
+        with refused(WrongValueError, "__len__"):
+            reslab.train(linear(), (data, digits(20)))
+    with refused(MissingError, "--zero-pad"):
+        reslab.train("resnet20", zero_pad="end")
 
 
 def test_another_loss_or_data_is_another_run_and_so_is_a_frozen_layer(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
-from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from reslab.api.identity import digest
 from reslab.api.own import OwnData
@@ -310,6 +310,53 @@ def test_data_are_told_apart_by_any_label_that_they_hold() -> None:
         first, second = make(labels), make(other)
         found = [OwnData.of((each, pair)).digest() for each in (first, second, first, make(labels))]
         assert found[0] != found[1] and found[0] == found[2] == found[3]
+
+
+class Late(Parity):
+    """Labels that it computes, of which one is another, at a place that is seen only where a thousand are looked at."""
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        few, many = ({number * (len(self) - 1) // (count - 1) for number in range(count)} for count in (64, 1000))
+        return torch.zeros(3), int(place == min(many - few) and self.shift)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda inner: inner,
+        lambda inner: Subset(inner, range(10_000)),
+        lambda inner: ConcatDataset([inner]),
+        lambda inner: Inside(inner=inner),
+    ],
+)
+def test_as_many_items_are_looked_at_within_others_where_no_label_can_be_read(make: Callable[[Any], Any]) -> None:
+    pair = torch.randn(40, 3), torch.arange(40) % 3
+    first, second = (OwnData.of((make(Late(shift)), pair)).digest() for shift in (0, 1))
+    assert first != second
+
+
+class Inside(Held):
+    """The items of another data set."""
+
+    inner: Any
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        item: tuple[Tensor, int] = self.inner[place]
+        return item
+
+
+def test_data_are_told_apart_by_what_collates_them() -> None:
+    """Which may mix the items of a batch, so that none of them shows it alone."""
+
+    def rolled(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        images, labels = default_collate(items)
+        return (images + images.roll(1, 0)) / 2, labels
+
+    images = TensorDataset(torch.randn(40, 3), torch.arange(40) % 3)
+    plain, mixed = DataLoader(images, 8), DataLoader(images, 8, collate_fn=rolled)
+    pairs = ((plain, plain), (mixed, plain), (plain, mixed), (images, images))
+    found = [OwnData.of(loaders).digest() for loaders in pairs]
+    assert len({*found}) == 3 and found[0] == found[3]
 
 
 SCRIPT = """

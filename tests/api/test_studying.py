@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import assert_refused, refused, reslab_here
+from helpers import assert_refused, refused, reslab_here, sum_up
 from pydantic import Field
 
 import reslab
@@ -101,6 +101,12 @@ def test_a_users_own_study_is_run_and_read(tmp_path: Path) -> None:
         study.figure("nothing")
     with refused(UnknownNameError, "'plain-9'", "plain-8"):
         study.confusion("plain-9")
+    assert reslab.Study(str(out)).verdicts.equals(study.verdicts)  # type: ignore[arg-type]  # a path in words will do
+    result = next(out.glob("trials/*/result.json"))
+    result.write_text(result.read_text(encoding="utf-8").replace(read_json(result)["code"], "0" * 16), encoding="utf-8")
+    sum_up(result.parent)
+    with pytest.warns(UserWarning, match="1 results were made with different code"):
+        reslab.study(file, out=out, seeds=1, epochs=1, workers=1)
     settings = ("--out", out, "--seeds", "1", "--epochs", "1", "--workers", "1")
     done = reslab_here("study", "--from", file, *settings)
     assert done.returncode == 0, done.stderr

@@ -39,6 +39,10 @@ def test_a_ratio_has_changed_where_no_rounds_overlap(what: str, now: tuple[float
     assert Compared(what, Ratio(2.0, 1.8, 2.1), Ratio(*now)).change == change
 
 
+def test_few_rounds_are_apart_by_chance() -> None:
+    assert Compared("step, times faster", Ratio(2.0, 1.8, 2.1), Ratio(3.0, 2.2, 3.5), rounds=3).change == "alike"
+
+
 def test_what_is_kept_is_read_and_each_run_has_a_file(tmp_path: Path) -> None:
     files = [history.keep("train", {"rounds": 5}, figures((value, 1.0, 3.0)), tmp_path) for value in (2.0, 2.5)]
     first, second = history.read(tmp_path)

@@ -12,6 +12,7 @@ from helpers import assert_refused, refused, reslab_here, tiny_trial
 from reslab import studies
 from reslab.errors import UnusableError
 from reslab.executors import default_workers, local, memory, run_trials, workers
+from reslab.executors.trial import how_far, tell
 from reslab.progress import silent
 from reslab.runs import Run
 
@@ -108,6 +109,27 @@ def test_the_memory_of_a_trial_grows_with_batch_and_depth() -> None:
     # an 8-layer network on 8×8 images: 7 convolutions, 7 BatchNorms, 7 ReLUs, 3 sums, of 1024, 512 and 256 numbers each
     ones = memory.bytes_needed(tiny_trial(batch_size=2)) - memory.bytes_needed(tiny_trial(batch_size=1))
     assert ones == pytest.approx(4 * (10 * 1024 + 7 * 512 + 7 * 256), rel=0.2)
+
+
+def test_a_network_whose_forward_fails_is_left_to_its_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> tuple[int, int]:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(memory, "_footprint", fails)
+    assert memory.bytes_needed(tiny_trial()) == memory.PROCESS
+
+
+def test_what_waits_is_not_done() -> None:
+    said: list[str] = []
+    for done in (0, 2):
+        tell(lambda *now: said.append(now[-1]), [], done, 2)
+    assert said == ["trials: waiting", "trials: done"]
+
+
+def test_a_trial_without_errors_shows_none() -> None:
+    now = {"step": 1, "steps": 4, "epoch": 1, "epochs": 2, "loss": 0.5, "seconds": 1.0, "images_per_second": 10.0}
+    assert "error" not in how_far({**now, "train_error": None, "heldout_error": None})
+    assert ", error 50.0 %" in how_far({**now, "train_error": 0.5, "heldout_error": None})
 
 
 def test_the_memory_of_every_network_that_a_study_trains_is_known() -> None:

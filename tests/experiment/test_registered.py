@@ -149,6 +149,13 @@ def test_a_registration_is_never_replaced(file: Path) -> None:
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize(("seeds", "told"), [(3, "Student's t decides alone"), (5, "takes 7 where"), (7, "")])
+def test_what_so_few_seeds_cannot_show_is_told(seeds: int, told: str, tmp_path: Path) -> None:
+    """Three claims share the error rate: 2 · 0.5⁷ is under 0.05 / 3, and 2 · 0.5⁶ is not."""
+    done = reslab_here("register", "shortcuts", "--seeds", f"910:{910 + seeds}", *SMOKE, "--out", tmp_path / "r.json")
+    assert done.returncode == 0 and (told in done.stderr if told else not done.stderr), done.stderr
+
+
 def test_seeds_that_a_record_has_are_refused(place: Path, tmp_path: Path) -> None:
     words = ("register", "shortcuts", *SMOKE, "--known", place, "--out", tmp_path / "r.json")
     assert_refused(reslab_here(*words, "--seeds", "902:905"), 902)
@@ -197,6 +204,17 @@ def test_a_record_that_shows_that_seeds_were_seen_is_not_overwritten(place: Path
     for more in ((), ("--replace",)):
         done = reslab_here("study", "shortcuts", "--registered", file, *more, "--out", tmp_path / "run")
         assert_refused(done, tmp_path / "run", "--out")
+
+
+def test_a_registered_record_is_not_replaced_by_one_that_is_not(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    before = (tmp_path / "run" / "study.json").read_bytes()
+    seeds = str(read_json(tmp_path / "run" / "study.json")["config"]["seeds"])
+    words = ("study", "shortcuts", *SMOKE, "--first-seed", "900", "--seeds", seeds, "--out", tmp_path / "run")
+    assert_refused(reslab_here(*words), tmp_path / "run", "--registered FILE", "--replace")
+    assert (tmp_path / "run" / "study.json").read_bytes() == before
+    assert reslab_here(*words, "--workers", "1", "--replace").returncode == 0
+    assert read_json(tmp_path / "run" / "study.json")["registered"] is None
 
 
 def test_a_record_that_other_code_measured_is_not_replaced_unasked(place: Path, file: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from reslab.commands.ledger import Lang, print_claims, print_ledger
 from reslab.ledger.again import agreement, claim_of, decide_again
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.comparison import Check, Comparison, failures, untrained, upper_bound
-from reslab.ledger.estimate import estimate, rank_power, rank_tail
+from reslab.ledger.estimate import SKEWED, estimate, rank_power, rank_tail, seeds_for_exact_tests, skewness
 from reslab.ledger.evidence import Origin, SeedSet, alone, evidence, risk
 from reslab.ledger.record import Reason, Verdict
 from reslab.ledger.verdict import check, cite, decide, undecided
@@ -215,6 +215,14 @@ def test_no_spread_beside_one_number_needs_the_sign_test(n: int, verdict: str) -
         assert one.reason is not None and one.reason.code == "signs-too-few" and one.needed == 6
 
 
+def test_the_exact_test_is_not_blamed_where_it_agrees() -> None:
+    """All of twenty are past the margin, which the exact test says, but the median is too near to it."""
+    values = [*np.linspace(0.002, 0.004, 16), *[0.1] * 4]
+    (one,) = decide([Comparison(claim("higher", 0.0), dict(enumerate(values)), 0.0)])
+    assert one.verdict == "inconclusive" and one.signs == pytest.approx(2 / 2**20) and one.interval[0] > 0  # type: ignore[index]  # it has one
+    assert one.reason is not None and one.reason.code == "median-nearer"
+
+
 @pytest.mark.parametrize(("n", "verdict"), [(3, "inconclusive"), (4, "supported"), (5, "supported")])
 def test_no_spread_between_two_sides_needs_the_test_of_ranks(n: int, verdict: str) -> None:
     """That all of three are past all of three others has a chance of 2 / 20 under the null, both ways."""
@@ -339,6 +347,18 @@ def test_the_power_of_ranks_is_that_of_simulation(n: int, share: float) -> None:
     p = [2 * rank_tail(n, int((np.subtract.outer(one, other) > 0).sum())) for one, other in zip(a, b, strict=True)]
     assert rank_power(n, past, share) == pytest.approx(np.mean(np.array(p) <= share), abs=0.08)
     assert rank_power(3, 1.0, 0.05) == 0 and rank_power(4, 1.0, 0.05) == 1
+
+
+@pytest.mark.parametrize("share", [0.05, 0.025, 0.01, 0.004])
+def test_exact_tests_decide_from_so_many_seeds_up_and_not_before(share: float) -> None:
+    signs, ranks = seeds_for_exact_tests(share)
+    assert 2 * 0.5**signs <= share < 2 * 0.5 ** (signs - 1)
+    assert 2 / math.comb(2 * ranks, ranks) <= share < 2 / math.comb(2 * ranks - 2, ranks - 1)
+
+
+def test_three_values_are_never_skewed_and_four_may_be() -> None:
+    assert skewness(np.array([0.0, 0.0, 1.0])) == pytest.approx(0.5**0.5) and SKEWED > 0.5**0.5
+    assert skewness(np.array([0.0, 0.0, 0.0, 1.0])) > SKEWED
 
 
 def test_the_nearer_of_mean_and_median_decides_how_many_seeds_are_needed() -> None:
@@ -485,6 +505,8 @@ def test_the_interval_shown_agrees_with_the_verdict(values: list[float]) -> None
 def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision() -> None:
     exact = Claim("c", "exact", "variants", {"ko": "", "en": ""}, "")
     assert check(Check(exact, 25_557_032, 25_557_032)).verdict == "supported"
+    with pytest.raises(ValueError, match="statistical"):
+        check(Check(claim("higher", 1.0), True, True))
     wrong = check(Check(exact, 256, 128))
     assert (wrong.verdict, wrong.measured, wrong.expected, wrong.interval) == ("refuted", 256, 128, None)
     text = {"ko": "", "en": ""}

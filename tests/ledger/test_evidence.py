@@ -228,6 +228,9 @@ def test_the_ledgers_risk_counts_each_test_once() -> None:
     # of the two claims' common 5 %, each has half, though Holm's procedure left all of it for the first
     assert [one.share for one in REGISTERED.claims] == [0.05, 0.025]
     assert risk(found) == (2, pytest.approx(0.05), pytest.approx(1 - 0.975**2))
+    other = a_record(range(310, 320), (same,), date="2026-01-01")  # which says that it is the same, and is not
+    apart = evidence([*CLAIMS, same], seed_sets([REGISTERED, other.model_copy(update={"study": "other"})]))
+    assert risk(apart).tests == 3
     of_0_1 = evidence(CLAIMS, seed_sets([WRITTEN]))
     assert risk(of_0_1).expected == pytest.approx(sum(1 - (one.level or 0) for one in WRITTEN.claims))
     assert risk([]) == (0, 0, 0)

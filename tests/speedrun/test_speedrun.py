@@ -360,7 +360,7 @@ def test_a_registered_race_has_its_registration_and_runs_of_its_code(
 
     def run(config: SprintConfig, *_: object) -> dict[str, Any]:
         ran.append((config.contender, config.seed))
-        return {**times, "accuracy": 0.5, "machine": {}, "code": code, "directory": "runs/here"}
+        return {**times, "accuracy": 0.5, "machine": {}, "status": "finished", "code": code, "directory": "runs/here"}
 
     monkeypatch.setattr(race, "run", run)
     words = ("speedrun", "--against", "airbench94", "--seeds", "3", "--out", tmp_path / "runs", "--json")
@@ -458,18 +458,35 @@ def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
                 **dict.fromkeys(keys, seconds + 0.01 * seed),
                 "accuracy": accuracy + 0.0001 * seed,
                 "machine": {"threads": 2},
+                "status": "finished",
             }
             for seed in range(3)
         }
 
-    def verdicts(ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2) -> list[tuple[str, str]]:
-        mine, others = results(*ours), results(*theirs)
-        others[2]["machine"] = {"threads": threads}
-        return [(claim["verdict"], claim["reason"]["code"]) for claim in race.compared(mine, others)["claims"]]
+    def verdicts(
+        ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2, status: str = "finished"
+    ) -> list[tuple[str, str]]:
+        runs = {"speedrun": results(*ours), "airbench94": results(*theirs)}
+        runs["airbench94"][2] |= {"machine": {"threads": threads}, "status": status}
+        return [(claim["verdict"], claim["reason"]["code"]) for claim in race.compared(runs)["claims"]]
 
     under, over = "interval-under", "interval-over"
     assert verdicts((50, 0.9), (100, 0.9)) == [("supported", under), ("supported", under)]
     assert verdicts((100, 0.9), (50, 0.9)) == [("refuted", over), ("supported", under)]
     assert verdicts((50, 0.8), (100, 0.9)) == [("supported", under), ("refuted", over)]
-    # of another machine
+    # of another machine, and a network that is none
     assert verdicts((50, 0.9), (100, 0.9), threads=4) == [("untested", "different-machines")] * 2
+    assert verdicts((50, 0.9), (100, 0.9), status="diverged") == [("untested", "diverged")] * 2
+
+
+def test_errors_of_a_race_differ_by_whole_images() -> None:
+    keys = ("training_seconds", "process_seconds", "processor_seconds")
+    runs = {
+        name: {
+            seed: {**dict.fromkeys(keys, 1.0 + seed), "accuracy": accuracy, "machine": {}, "status": "finished"}
+            for seed in range(5)
+        }
+        for name, accuracy in (("speedrun", 0.99), ("airbench94", 1.0))
+    }
+    assert race.compared(runs)["claims"][1]["interval"] == pytest.approx((0.01, 0.01))
+    assert race.compared(runs, 0.01)["claims"][1]["interval"] == pytest.approx((0.0, 0.02), abs=1e-12)

@@ -56,6 +56,7 @@ def test_each_seed_has_its_best_rate_and_the_training_error_of_that_run() -> Non
     }
     assert best_rates(errors) == {0: 0.1, 1: 0.01}
     found = chosen(errors, {0: 0.1, 1: 0.01})
+    assert chosen(errors, {0: 0.1, 2: 0.01}) == {0: 0.0}  # of a seed whose trial failed there is nothing
     assert found == {0: 0.0, 1: 0.25} and found.trained == {"at 0.1": {0: 0.1}, "at 0.01": {1: 0.02}}
 
 

@@ -8,11 +8,12 @@ from typing import cast
 
 import pytest
 import torch
-from helpers import SEEDS
+from helpers import SEEDS, refused
 from torch import nn
 
 from reslab.analysis.gradient_flow import TINY, GradientFlow, gradient_flow
 from reslab.data import load_data
+from reslab.errors import MissingError
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import Measurement, run_study
@@ -142,6 +143,17 @@ def test_where_networks_diverged_nothing_is_concluded_of_training(
     for key in ("degradation-comes-with-vanishing-gradients", "plain-stays-above-residual-in-training"):
         assert verdicts(found)[key].reason == gone
     assert not any(chart.series for chart in found.charts[2:])
+
+
+def test_weights_that_are_lost_are_not_taken_for_a_network_that_diverged() -> None:
+    class Lost(Trial):
+        def network(self, step: int | None = None) -> nn.Module:
+            raise MissingError(f"the weights of step {step} are not there")
+
+    unused = cast(Run, None)
+    (config,) = SMALL.model_copy(update={"seeds": 1}).trials("cifar_plain", depth=8)
+    with refused(MissingError, "step 2"):
+        training(Lost(("plain",), config.model_copy(update={"snapshots": (2,)}), {}, unused))
 
 
 @pytest.fixture(scope="module")

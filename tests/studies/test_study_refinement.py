@@ -29,6 +29,8 @@ def test_opposite_data_turn_the_verdicts_round(
     trials = pretended("refinement", tmp_path, lambda _: 0.0, seeds=12)
     found = STUDY.verdicts(STUDY.measure(STUDY.configure("smoke", {}), trials))
     assert {claim.verdict for claim in found} == {verdict}
+    # the second and third are of one network each
+    assert [claim.method for claim in found] == ["t", "paired t", "paired t"]
 
 
 def test_networks_that_were_not_trained_decide_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from helpers import pretended
 from torch import nn
 
 from reslab.experiment.config import StudyConfig
-from reslab.experiment.trials import Trial
+from reslab.experiment.trials import Trial, Trials
+from reslab.ledger.record import Reason
 from reslab.measures.ruggedness import Surface, surface
 from reslab.studies import sharpness
 from reslab.studies.sharpness import STUDY
@@ -75,3 +76,16 @@ def test_of_deep_networks_that_did_not_train_only_the_ruggedness_is_compared(
     sharper = found["deep-networks-are-sharper-without-skips"]
     assert sharper.reason is not None and sharper.reason.code == "untrained"
     assert found["deep-networks-are-more-rugged-without-skips"].verdict == "refuted"
+
+
+def test_where_deep_networks_diverged_those_that_are_left_decide_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sharpness, "surface", lambda *_: Surface([[0.0, 1.0, 2.0, 3.0, 4.0]]))
+    trials = pretended("sharpness", tmp_path, lambda _: 0.0, seeds=12)
+    lost = trials["plain", 14][0]
+    rest = [trial for trial in trials["plain", 14] if trial is not lost]
+    gone = lost._replace(result={**lost.result, "status": "diverged"})
+    measured = STUDY.measure(STUDY.configure("smoke", {}), Trials({**trials, ("plain", 14): [gone, *rest]}))
+    (rugged,) = [claim for claim in STUDY.verdicts(measured) if "rugged" in claim.id]
+    assert rugged.reason == Reason(code="diverged", values={"gone": 1, "n": 12, "kind": "plain-14"})

@@ -144,6 +144,14 @@ def decided(trials: Trials) -> dict[str, Verdict]:
     return {verdict.id.removeprefix("successors."): verdict for verdict in found}
 
 
+def test_figures_of_one_network_are_paired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(successors, "reuse_of", measured_whole)
+    paired = {
+        key for key, verdict in decided(pretended("successors", tmp_path, lambda _: 0.0)).items() if verdict.paired
+    }
+    assert paired == {"dense-networks-use-old-features", "dense-layers-read-the-block-input-least"}
+
+
 @pytest.mark.parametrize("untrained", ["efficientnet-deeper", "efficientnet-compound", "densenet"])
 def test_a_network_that_was_not_trained_decides_nothing(
     untrained: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

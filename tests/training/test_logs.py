@@ -32,13 +32,25 @@ class Tracker:
         if name == self.fails:
             raise ConnectionError("no key\nis there")
 
-    def init(self, **_: Any) -> SimpleNamespace:
+    def init(self, **how: Any) -> SimpleNamespace:
         self._called("init")
+        self.how = how
         return SimpleNamespace(log=self.log, finish=lambda: self._called("finish"))
 
     def log(self, values: dict[str, float], step: int) -> None:
         self._called("log")
         self.lines.append({**values, "step": step})
+
+
+@pytest.mark.parametrize(("tool", "again"), [("wandb", "create_new"), ("trackio", None)])
+def test_each_run_has_a_log_of_its_own_where_several_are_followed(
+    tool: Any, again: str | None, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tracker = Tracker("")
+    monkeypatch.setitem(sys.modules, tool, tracker)
+    with logging(tool, [run], tmp_path / "logs"):
+        pass
+    assert tracker.how.get("reinit") == again and tracker.lines == [{"step": 1, "loss": 2.0}]
 
 
 @pytest.mark.parametrize("fails", ["init", "log", "finish", ""])
