@@ -14,7 +14,9 @@ NEARLY = 1e-4
 """A relative difference below which an answer was most likely computed with too few digits."""
 _SAID = {
     r"in-?place operation": "in-place",
-    r"does not require grad|can't call numpy\(\) on tensor that requires": "detached",
+    r"invalid combination of arguments": "raised",  # which lists signatures with a dtype
+    r"can't call numpy\(\) on tensor that requires": "numpy-of-a-graph",
+    r"does not require grad": "detached",
     r"same dtype|expected scalar type|should be the same|must be the same|dtype": "dtypes",
     r"must match the size|inconsistent tensor size|cannot be multiplied|size mismatch|to have \d+ channels": "sizes",
     r"shape '|expected input|not match": "sizes",

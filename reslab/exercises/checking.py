@@ -82,12 +82,22 @@ def words(file: Path, task: str) -> str:
 
 
 def _text(value: ast.expr | None) -> str:
-    """Return the text that an expression of constants is."""
+    """Return the text in an expression, as far as it can be read: of what is computed, the code."""
     pieces, left = list[str](), [value]
     while left:
         each = left.pop()
         if isinstance(each, ast.BinOp) and isinstance(each.op, ast.Add):
             left += [each.right, each.left]
+        elif isinstance(each, ast.BinOp) and isinstance(each.op, ast.Mod):
+            left.append(each.left)
+        elif isinstance(each, ast.JoinedStr):
+            left += reversed(each.values)
+        elif isinstance(each, ast.FormattedValue):
+            pieces.append(f"{{{ast.unparse(each.value)}}}")
+        elif isinstance(each, ast.Call):  # "…".format(…), dedent("…")
+            left += [*reversed(each.args), each.func]
+        elif isinstance(each, ast.Attribute):
+            left.append(each.value)
         elif isinstance(each, ast.Constant) and isinstance(each.value, str):
             pieces.append(each.value)
     return "".join(pieces)

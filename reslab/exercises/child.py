@@ -131,7 +131,9 @@ def attempt(work: Callable[[], Any], file: Path | None = None) -> dict[str, Any]
     except SystemExit:
         return {"failed": "exit", "detail": "SystemExit", "line": None}
     except SyntaxError as error:
+        escape = "unicodeescape" in error.msg  # of a backslash in a text, which is readable
         undecodable = error.lineno is None or "codec can't decode" in error.msg or "encoding" in error.msg
+        undecodable = undecodable and not escape
         failed = "encoding" if undecodable else "syntax"
         return {"failed": failed, "detail": error.msg, "line": error.lineno}
     except Exception as error:

@@ -306,6 +306,7 @@ def _environment() -> dict[str, str]:
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMP_NUM_THREADS": "1",
+        "MPLBACKEND": "Agg",  # a window would wait for somebody to close it
         "PYTHONUTF8": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -10,6 +10,7 @@ import re
 import tokenize
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -30,9 +31,9 @@ HANDED_BACK = {"feedback": ".md", "gradescope": ".json"}
 """Directories that grading writes beside the submissions, and the suffix of all files in them."""
 _PLATFORMS = (
     # Moodle: 홍길동_12345_assignsubmission_file_…, Canvas: honggildong_LATE_123_456_…,
-    # Blackboard: Lab 1_hong_attempt_DATE_…
+    # whose numbers have more than one digit, unlike HW_1_20231234_홍길동; Blackboard: Lab 1_hong_attempt_DATE_…
     re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)(?:_(?P<file>.*))?"),
-    re.compile(r"(?P<name>[^_\d][^_]*)_(?:LATE_)?(?P<id>\d+)_\d+_(?P<file>.+)"),
+    re.compile(r"(?P<name>[^_\d][^_]*)_(?:LATE_)?(?P<id>[1-9]\d+)_[1-9]\d+_(?P<file>.+)"),
     re.compile(r"(?P<assigned>.*_)(?P<name>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<file>.*))?"),
 )
 _SUFFIXES = {
@@ -276,9 +277,9 @@ def decoded(content: bytes) -> str:
         return content.decode("utf-16", errors="replace")
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-    except SyntaxError:  # its declared encoding does not exist, or does not match
-        encoding = "latin-1"
-    return content.decode(encoding, errors="replace")
+        return content.decode(encoding, errors="replace")
+    except (SyntaxError, LookupError):  # its declared encoding does not exist, does not match, or is none of text
+        return content.decode("latin-1")
 
 
 def roster(file: Path) -> list[tuple[str, ...]]:
@@ -323,10 +324,11 @@ def read_table(file: Path, *needed: str) -> list[dict[str, str]]:
     """
     with opened(file, TEXT_BYTES) as opens:
         columns, *rows = [*_cells(opens.read())] or [[]]
-    if not set(needed) <= set(columns) or any(len(row) not in (0, len(columns)) for row in rows):
+    if not set(needed) <= set(columns) or any(len(row) > len(columns) for row in rows):
         raise ValueError(f"{file} is not the table that it should be")
     columns = [column + " " * columns[:place].count(column) for place, column in enumerate(columns)]
-    return [dict(zip(columns, row, strict=True)) for row in rows if row]
+    # Excel leaves out empty cells at the end of a row
+    return [dict(zip(columns, row + [""] * (len(columns) - len(row)), strict=True)) for row in rows if row]
 
 
 def _cells(content: bytes) -> Iterator[list[str]]:
@@ -353,11 +355,15 @@ def _of_a_table(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # as Excel writes it in Korea, two bytes to a syllable, or in the West, where letters with accents stand alone
-        korean = re.search(rb"[\x80-\xff]{2}", content) is not None
-        return content.decode("cp949" if korean else "cp1252", errors="replace")
+        # as Excel writes it in Korea, where two bytes are a syllable, or in the West, where each is a letter or a quote
+        with suppress(UnicodeDecodeError):
+            if re.search(rb"[\xb0-\xc8][\xa1-\xfe]", content):
+                return content.decode("cp949")
+        return content.decode("cp1252", errors="replace")
 
 
 def key(name: str) -> str:
-    """Return a name for comparison: without blanks and commas, in lower case, in composed Unicode."""
-    return re.sub(r"[\s,]", "", unicodedata.normalize("NFC", name)).casefold()
+    """Return a name for comparison: without blanks, commas, underscores and hyphens, in lower case, in composed
+    Unicode.
+    """
+    return re.sub(r"[\s,_-]", "", unicodedata.normalize("NFC", name)).casefold()

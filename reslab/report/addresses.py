@@ -3,14 +3,32 @@
 import re
 
 VIEWS = ("start", "ledger", "explorer", "tour", "chapter", "play", "main", "contents")
-"""Names that studies cannot have."""
+PARTS = (
+    *(
+        "answers",
+        "class-shares",
+        "class-title",
+        "claims-shown",
+        "clear",
+        "counts",
+        "curve",
+        "digit",
+        "errors",
+        "filter",
+    ),
+    *("find-claims", "flow", "forget", "gallery", "gradient", "gradient-of", "inside", "logits", "maps", "menu"),
+    *("networks", "of-block", "paper", "play-data", "presets", "ranking", "rises", "scores", "seen", "shares"),
+    *("shares-help", "shares-title", "shown", "size-range", "spectrum", "spectrum-help", "spectrum-mean", "stages"),
+    *("steps", "strip", "verdicts"),
+)
+"""Names of views, and of parts of them, which studies cannot have."""
 
 
 class Addresses:
     """The addresses that are taken, each once."""
 
     def __init__(self) -> None:
-        self._taken = set(VIEWS)
+        self._taken = {*VIEWS, *PARTS}
 
     def __contains__(self, name: str) -> bool:
         """Return whether this very address is taken."""

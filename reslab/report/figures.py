@@ -33,11 +33,10 @@ def write_figures(directories: Sequence[Path], out: Path, progress: Progress = s
         UserError: if a directory holds neither a readable `study.json` nor trials.
     """
     found = []
-    for position, directory in enumerate(directories, start=1):
-        study = read_directory(directory)
-        stem = re.sub(r"[^\w-]+", "-", study.record.study)
-        twice = sum(directory.resolve().name == other.resolve().name for other in directories) > 1
-        stem = f"{stem}-{position}" if twice else stem
+    studies = list(map(read_directory, directories))
+    stems = [re.sub(r"[^\w-]+", "-", study.record.study) for study in studies]
+    for position, (study, stem) in enumerate(zip(studies, stems, strict=True), start=1):
+        stem = f"{stem}-{position}" if stems.count(stem) > 1 else stem
         drawn_here = pictures(study)
         names = [_slug(picture.title["en"]) for picture in drawn_here]
         for number, (name, picture) in enumerate(zip(names, drawn_here, strict=True), start=1):

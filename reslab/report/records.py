@@ -16,6 +16,7 @@ from reslab.ledger.claim import Text
 from reslab.ledger.evidence import Origin
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
+from reslab.ledger.shipped import shipped
 from reslab.report.confusion import Confusion, of_groups, read_confusion
 from reslab.runs import METRICS, RESULT, TRIAL, check_files, read_metrics
 from reslab.shapes import Number, TrialFile
@@ -141,7 +142,7 @@ def _finished(directory: Path, record: Record) -> StudyRecord:
         count = len(record.failures)
         notes.append(
             {
-                "ko": f"실행 {count}개가 실패했다. 까닭은 작은 글씨에 있다.",
+                "ko": f"실행 {count}개가 실패했다. 까닭은 ‘자세한 정보’에 있다.",
                 "en": f"{count} trials failed; the reasons are under Details.",
             },
         )
@@ -247,8 +248,9 @@ def summarise(groups: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
 
 
 def command(record: Record | Origin) -> str:
-    """Return the command line that measures a study again, every setting spelled out."""
-    words = ["reslab", "study", record.study]
+    """Return the command line that measures a study again, every setting spelled out; a user's own by its file."""
+    known = record.study in shipped().studies
+    words = ["reslab", "study", *([record.study] if known else ["--from", f"{record.study}.py"])]
     for key, value in record.config.items():
         if value is not None:
             words += [

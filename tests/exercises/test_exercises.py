@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import itertools
 import random
 import re
 from collections.abc import Callable
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import refused
 from helpers_exercises import LONG, judged, part
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from torch import Tensor
 
 from reslab.errors import UnknownNameError
@@ -538,6 +541,50 @@ def test_words_are_read_without_running_the_file(tmp_path: Any) -> None:
     assert [checking.words(file, task) for task in ("1.1", "1.2", "1.3")] == ["F는 0이다.", "", ""]
     file.write_text("def (", encoding="utf-8")
     assert checking.words(file, "1.1") == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ('f"plain: {measured(1):.2f} %"', "plain: {measured(1)} %"),
+        ('"a {} b".format(x)', "a {} b"),
+        ('"a %s b" % x', "a %s b"),
+        ('dedent("""a""") + "b".strip()', "ab"),
+        ("open(x)", ""),
+    ],
+)
+def test_words_that_are_computed_are_read_as_far_as_they_are_written(code: str, text: str, tmp_path: Any) -> None:
+    (tmp_path / "a.py").write_text(f"IN_WORDS_1_5 = {code}\n", encoding="utf-8")
+    assert checking.words(tmp_path / "a.py", "1.5") == text
+
+
+def test_a_projection_may_keep_the_size() -> None:
+    def by_stride(x: Any, w1: Any, bn1: Any, w2: Any, bn2: Any, stride: int, projection: Any) -> Any:
+        out = bn2(F.conv2d(bn1(F.conv2d(x, w1, stride=stride, padding=1)).relu(), w2, padding=1))
+        shortcut = x if stride == 1 else F.conv2d(x, projection, stride=stride)
+        return F.relu(shortcut + out)
+
+    (part,) = tasks.find("1.4").parts
+    assert judged(part, by_stride).points < part.points
+
+
+def test_each_verdict_on_an_order_is_asked_for() -> None:
+    def never_failed(order: Any, results: Any, margin: float) -> Any:
+        return {
+            (a, b): "held" if all(result[b] - result[a] > margin for result in results) else "open"
+            for a, b in itertools.combinations(order, 2)
+        }
+
+    part = next(each for each in tasks.find("2.4").parts if each.name == "held")
+    assert judged(part, never_failed).points < part.points
+
+
+def test_the_fewest_seeds_are_three() -> None:
+    def from_two(std: float, half: float, level: float) -> int:
+        return next(n for n in itertools.count(2) if stats.t.ppf((1 + level) / 2, n - 1) * std / n**0.5 <= half)
+
+    part = next(each for each in tasks.find("2.6").parts if each.name == "seeds_needed")
+    assert judged(part, from_two).points < part.points
 
 
 def test_a_failing_answer_is_described_shortly() -> None:

@@ -345,12 +345,44 @@ def test_right_answers_give_a_teacher_nothing_to_look_at(number: str) -> None:
         ("Lab 1_hgd23_attempt_2026-11-29-12-00-01_answers.py", "hgd23", "hgd23"),
         ("김하나_2023.py", "김하나_2023", "김하나_2023"),
         ("1_2_03_홍길동.py", "1_2_03_홍길동", "1_2_03_홍길동"),
+        # and none
+        ("HW_1_20231234_김하나.py", "HW_1_20231234_김하나", "HW_1_20231234_김하나"),
+        ("task_1_3_kim.py", "task_1_3_kim", "task_1_3_kim"),
     ],
 )
 def test_names_that_platforms_give_are_understood(tmp_path: Path, name: str, student: str, also: str) -> None:
     write(tmp_path / "class" / name, RIGHT)
     (each,) = handed_in(tmp_path / "class", ("1.1",)).files
     assert (each.student, each.tasks) == (student, ("1.1",)) and also in each.aliases
+
+
+@pytest.mark.parametrize("name", ["20231234_김하나", "김하나_20231234", "김하나-20231234"])
+def test_a_number_and_a_name_joined_are_found_on_the_roster(name: str, tmp_path: Path) -> None:
+    write(tmp_path / "class" / f"{name}.py", RIGHT)
+    roster = write(tmp_path / "roster.csv", "이름,학번\n김하나,20231234\n")
+    graded = classroom.grade(
+        handed_in(tmp_path / "class", ("1.1",)), tmp_path / "g.jsonl", only=("1.1",), roster=submissions.roster(roster)
+    )
+    assert len(graded) == 1 and not graded[0].problems
+
+
+def test_a_file_in_a_coding_that_is_none_of_text_stops_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "odd.py", "# coding: hex\n" + RIGHT)
+    (each,) = handed_in(tmp_path / "class", ("1.1",)).files
+    assert each.tasks == ("1.1",) or each.problem is not None
+
+
+@pytest.mark.parametrize("text", ["Größe", "créée", "’”—"])
+def test_a_table_of_a_western_excel_has_no_syllables(text: str, tmp_path: Path) -> None:
+    (row,) = submissions.read_table(write(tmp_path / "words.csv", f"student,answer\nx,{text}\n".encode("cp1252")))
+    assert row["answer"] == text
+
+
+def test_cells_that_excel_leaves_out_are_empty(tmp_path: Path) -> None:
+    rows = submissions.read_table(write(tmp_path / "words.csv", "student,mark,note\nkim,2,gut\nlee,1\n"))
+    assert [row["note"] for row in rows] == ["gut", ""]
+    with pytest.raises(ValueError, match="not the table"):
+        submissions.read_table(write(tmp_path / "words.csv", "student,mark\nkim,2,3\n"))
 
 
 def test_a_platforms_zip_of_a_class_is_read_with_names_of_a_korean_windows(tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 from helpers_report import a_study, a_trial
 
-from reslab import studies
+from reslab import report, studies
 from reslab.files import read_json
 from reslab.ledger.record import Chart, Table
 from reslab.ledger.shipped import shipped
 from reslab.report import findings, opening, story
-from reslab.report.addresses import VIEWS, Addresses
+from reslab.report.addresses import PARTS, VIEWS, Addresses
 from reslab.report.colours import COLOURS, colours, palette
 from reslab.report.pictures import english, pictures
 from reslab.report.records import read_directory
 from reslab.report.units import table_in_percent
 
 ROOT = Path(__file__).parents[2]
+REPORT = Path(report.__file__).parent
 RECORDS = sorted([*ROOT.glob("results/studies/*/study.json"), *(ROOT / "results" / "registered").rglob("study.json")])
 
 
@@ -165,6 +166,12 @@ def test_a_name_is_its_own_address_unless_that_is_taken() -> None:
     ]
     assert [addresses.take(view) for view in VIEWS] == [f"{view}-2" for view in VIEWS]
     assert addresses.take('"><img>') == "img" and addresses.take("…") == "study"
+
+
+def test_no_study_has_the_address_of_a_part_of_the_page() -> None:
+    templates = [*REPORT.glob("templates/*.j2"), *REPORT.glob("play/*.j2")]
+    found = {name for file in templates for name in re.findall(r'\bid="([\w-]+)"', file.read_text(encoding="utf-8"))}
+    assert found <= {*VIEWS, *PARTS} and not {*VIEWS, *PARTS} & {*studies.names()}
 
 
 def test_columns_of_error_rates_are_in_percent_and_say_so() -> None:

@@ -331,11 +331,31 @@ def test_importance_is_the_rise_of_the_error_when_a_block_alone_is_off(opened: B
         # what is not there is as at first
         ("#net=resnet21&off=layer9.9,layer1.1&image=327&block=x", "#net=resnet20&off=layer1.1&image=0"),
         ("#net=resnet20&swap=layer2.0,layer2.1&gate=layer1.0:7,layer1.1:&drawn=z", "#net=resnet20&image=0"),
+        ("#net=constructor", "#net=resnet20&image=0"),
     ],
 )  # fmt: skip
 def test_a_link_that_is_read_and_written(opened: Browser, said: str, kept: str) -> None:
     code = "link.write(link.read(%s, Object.fromEntries(['resnet20', 'plain20', 'resnet56', 'plain56'].map((name) => [name, play.network(name).blocks.map((block) => block.name)])), 327))"
     assert opened.run(code % json.dumps(said)) == kept
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_another_network_keeps_what_it_has_of_the_gates_and_the_exchanged_blocks(opened: Browser) -> None:
+    def choose(name: str) -> str:
+        opened.run(f"document.querySelector('#networks input[value={name}]').click()")
+        found: str = opened.run("location.hash")
+        return found
+
+    choose("resnet56")
+    opened.run("document.querySelectorAll('#presets button')[4].click()")  # which exchanges layer2.1 and layer2.8
+    assert "swap=layer2.1,layer2.8" in opened.run("location.hash")
+    assert choose("resnet20") == "#net=resnet20&image=0"
+    opened.run("location.hash = '#net=resnet56&off=layer1.1,layer1.8&gate=layer2.2:0.5,layer2.7:0.5&block=layer2.2'")
+    opened.wait("play.state().gates.size === 4")
+    assert choose("resnet20") == "#net=resnet20&off=layer1.1&gate=layer2.2:0.5&image=0&block=layer2.2"
+    opened.wait(COUNTED)
+    assert opened.problems == []
 
 
 @needs_browser
@@ -392,7 +412,7 @@ def test_both_languages_fit_are_named_and_can_be_read_light_and_dark(opened: Bro
         opened.run(f"document.querySelector('[data-language={language}]').click()")
         text = opened.run("document.body.innerText")
         assert not re.search(r"undefined|NaN|\{\d\}", text) and ("블록" in text) == (language == "ko")
-        overflowing = OVERFLOWING.replace('".scroll,', '"#shares, #importance, .scroll,')
+        overflowing = OVERFLOWING.replace('".scroll,', '"#shares, #rises, .scroll,')
         found: list[Any] = [opened.run(check) for check in (UNNAMED, TOO_FAINT, overflowing)]
         assert found == [[], [], []], (language, width, dark)
     assert opened.problems == []

@@ -43,7 +43,7 @@ from reslab.ledger.wording import phrases, reason
 from reslab.networks import zoo
 from reslab.report import explorer, hangul, pictures, records, units
 from reslab.report.chapter import chapter, rendered
-from reslab.report.figures import draw
+from reslab.report.figures import draw, write_figures
 from reslab.report.page import dedent, write_report
 
 
@@ -140,7 +140,11 @@ def test_the_ledger_links_every_claim_to_its_evidence(tmp_path: Path) -> None:
     links, ids = re.findall(r'href="#([^"]*)"', page), re.findall(r' id="([^"]*)"', page)
     assert set(links) <= set(ids) and len(ids) == len(set(ids))
     assert {"one", "one.claim", "two", "two.claim"} <= set(links)
-    assert "reslab study one --seeds 3" in page and "+0.5 [+0.25, +0.75]" in page and "an effect over 0.1" in page
+    assert (
+        "reslab study --from one.py --seeds 3" in page
+        and "+0.5 [+0.25, +0.75]" in page
+        and "an effect over 0.1" in page
+    )
 
 
 def test_the_ledger_tells_what_was_measured_from_what_was_counted_and_cited(tmp_path: Path) -> None:
@@ -482,6 +486,11 @@ def test_a_command_has_its_values_quoted() -> None:
     assert records.command(record) == "reslab study degradation --data 'folder:/a place;ls' --depths 8,14"
 
 
+def test_the_command_of_a_study_of_ones_own_names_its_file() -> None:
+    record = Record(study="mine", title={"ko": "", "en": ""}, config={"data": "digits"})
+    assert records.command(record) == "reslab study --from mine.py --data digits"
+
+
 def test_bands_and_marks_of_names_that_a_picture_does_not_have_are_left_out() -> None:
     bands = [{"name": TEXT, "first": "nowhere", "last": "layer1.1"}]
     (with_them, *_), (without, *_) = (
@@ -696,6 +705,14 @@ def test_the_command_writes_the_page_with_the_tour_and_the_figures(
         for path in written["figures"]
     )
     assert "<text" not in (figures / "study-question.ko.svg").read_text(encoding="utf-8")
+
+
+def test_figures_of_two_records_of_a_study_are_apart(tmp_path: Path) -> None:
+    bars = [{"name": TEXT, "x": ["a"], "y": [1.0], "spread": None, "text": None}]
+    directories = [a_study(tmp_path / name, charts=[a_chart("bars", series=bars)]) for name in ("one", "ten")]
+    written = write_figures(directories, tmp_path / "figures")
+    assert len(set(written)) == len(written) == 8
+    assert {path.name.split(".")[0] for path in written} == {"study-1-question", "study-2-question"}
 
 
 def test_lines_and_points_are_drawn_too() -> None:

@@ -497,6 +497,9 @@ def test_choices_change_the_pictures_the_tables_and_the_marks(explored: Browser)
         )
         == "true"
     )
+    explored.run(f"{CHOOSE}(1, null, 'densenet121')")  # which is drawn at the size before
+    assert explored.run("document.querySelector('[data-side=\"1\"]').textContent") == "densenet121"
+    assert "densenet121" in explored.run(COMMANDS)[1]
     explored.run(
         "{ const size = document.querySelector('[name=size]'); size.value = 224; size.dispatchEvent(new "
         "Event('input')); }"

@@ -24,10 +24,9 @@ def basic_block(
 
 
 def _blocks(generator: Generator) -> Cases:
-    for channels, stride in ((3, 1), (2, 2), (3, 1)):
-        out = channels * stride
+    for channels, out, stride in ((3, 3, 1), (2, 4, 2), (3, 5, 1)):
         w1, w2 = normal(generator, out, channels, 3, 3) / 3, normal(generator, out, out, 3, 3) / 3
-        projection = normal(generator, out, channels, 1, 1) if stride > 1 else None
+        projection = normal(generator, out, channels, 1, 1) if out != channels else None
         yield normal(generator, 2, channels, 4, 4), w1, normalise, w2, lambda x: normalise(x) + 0.3, stride, projection
 
 

@@ -133,12 +133,13 @@ _OTHER = {"plain8": "resnet8", "plain20": "resnet20", "resnet8": "plain8", "resn
 
 
 def _results(generator: Generator) -> Cases:
-    for _ in range(3):
+    for number in range(3):
         names = list(NETWORKS)
         order = [names[index] for index in torch.randperm(4, generator=generator).tolist()]
         levels = dict(zip(order, (0.3, 0.32, 0.1, 0.5), strict=True))
         wobble = [{name: 0.004 * whole(generator, -2, 2) for name in order} for _ in range(3)]
-        wobble[0][order[2]] += 0.4  # one seed apart from the others
+        if number < 2:
+            wobble[0][order[2]] += 0.4  # one seed apart from the others; in the last case, none, and two pairs fail
         yield order, [{name: levels[name] + each[name] for name in order} for each in wobble], 0.05
 
 

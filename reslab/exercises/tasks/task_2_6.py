@@ -149,7 +149,7 @@ def _half(
 
 
 def _plans(generator: Generator) -> Cases:
-    for ratio, level in ((0.4, 0.95), (0.8, 0.95), (1.2, 0.9), (1.7, 0.95), (2.2, 0.99), (3, 0.9)):
+    for ratio, level in ((0.05, 0.95), (0.4, 0.95), (0.8, 0.95), (1.2, 0.9), (1.7, 0.95), (2.2, 0.99), (3, 0.9)):
         half = 0.01 + 0.01 * float(normal(generator, 1).sigmoid())
         yield ratio * (1 + 0.1 * float(normal(generator, 1).sigmoid())) * half, half, level
 

@@ -73,7 +73,7 @@ const inside = (() => {
       const rise = rises.get(name);
       return { label: name.replace("layer", ""), value: rise, text: rise === undefined ? "…" : words.say("points", signed(100 * rise)), marked: name === block.name };
     });
-    pictures.columns(byId("importance"), items, words.say("importance"));
+    pictures.columns(byId("rises"), items, words.say("importance"));
   }
 
   /** Show the gradient's norm by path length; without one, as of a plain network, say why. */

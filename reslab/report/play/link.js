@@ -23,7 +23,7 @@ const link = (() => {
   /** Return the state that a link means, of networks by name and a number of images; what it does not say, or says wrongly, is as at first. */
   function read(hash, networks, images) {
     const said = new URLSearchParams(hash.replace(/^#/, ""));
-    const net = said.get("net") in networks ? said.get("net") : Object.keys(networks)[0];
+    const net = Object.hasOwn(networks, said.get("net")) ? said.get("net") : Object.keys(networks)[0];
     const names = networks[net];
     const known = (list) => (list ?? "").split(",").filter((name) => names.includes(name));
     const gates = new Map(known(said.get("off")).map((name) => [name, 0]));

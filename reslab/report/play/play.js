@@ -134,6 +134,12 @@ const play = (() => {
     for (const input of byId("networks").querySelectorAll("input")) input.checked = input.value === state.net;
   }
 
+  /** Show another network, with what it has of the gates that were moved, the blocks that were exchanged, and the one that was chosen. */
+  function choose(net) {
+    const { gates, swap, block } = link.read(link.write({ ...state, net }), names, labels.length);
+    change({ net, gates, swap, block });
+  }
+
   function moveGate(name, gate) {
     const gates = new Map(state.gates);
     if (gate === 1) gates.delete(name);
@@ -221,7 +227,7 @@ const play = (() => {
     byId("counts").replaceChildren(...rows);
     showCurve();
     showStrip();
-    if (counts.get(state.net).answers) showGallery();
+    showGallery();
   }
 
   /** Show the answers and errors in a line that stays in sight. */
@@ -260,6 +266,7 @@ const play = (() => {
   /** Mark what the network that is shown gets wrong, with the gates as they are. */
   function showGallery() {
     const { answers } = counts.get(state.net);
+    if (!answers) return; // which are being counted
     const wrong = labels.filter((label, at) => answers[at] !== label).length;
     for (const button of byId("gallery").children) {
       const at = Number(button.dataset.image);
@@ -343,7 +350,7 @@ const play = (() => {
   function translate() {
     words.fill();
     makePresets();
-    radios("networks", Object.keys(names).map((name) => [name, name]), state.net, (net) => change({ net }));
+    radios("networks", Object.keys(names).map((name) => [name, name]), state.net, choose);
     build();
     show();
     showTraces();

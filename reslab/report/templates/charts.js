@@ -126,14 +126,15 @@ const charts = (() => {
   function mark(found, record, panel) {
     const names = [...new Set(record.series.flatMap((series) => series.x))];
     const at = (x) => (typeof x === "number" ? x : names.indexOf(x));
+    const drawn = (...places) => places.every((x) => at(x) !== -1 || typeof x === "number"); // and not of names that the picture lacks
     const reach = (x) => (typeof x === "number" ? 0 : 0.46); // a name is as wide as its bars
     const [xref, yref] = [axisOf("x", panel), `${axisOf("y", panel)} domain`];
-    for (const band of record.bands) {
+    for (const band of record.bands.filter(({ first, last }) => drawn(first, last))) {
       const [x0, x1] = [at(band.first) - reach(band.first), at(band.last) + reach(band.last)];
       found.shapes.push({ type: "rect", xref, yref, x0, x1, y0: 0, y1: 1, layer: "below", line: { width: 0 }, fillcolor: "#8a93a02e" });
       if (panel === 0) found.annotations.push({ xref, yref, x: (x0 + x1) / 2, y: 1, yanchor: "bottom", showarrow: false, text: plain(words(band.name)) });
     }
-    for (const x of record.marks) {
+    for (const x of record.marks.filter((each) => drawn(each))) {
       found.shapes.push({ type: "line", xref, yref, x0: at(x), x1: at(x), y0: 0, y1: 1, layer: "below", line: { color: css("--ink"), width: 1.5, dash: "dot" } });
       found.annotations.push({ xref, yref, x: at(x), y: 1, yanchor: "top", yshift: 4, showarrow: false, text: "▼", font: { color: css("--ink"), size: 12 } });
     }

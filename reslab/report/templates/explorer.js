@@ -235,13 +235,15 @@ const explorer = (() => {
     }
     for (const input of [size, oneScale]) input.addEventListener("input", show);
 
+    let image = Number(size.value); // the last that is allowed
+
     function show() {
-      const image = Math.round(Number(size.value));
-      const allowed = image >= Number(size.min) && image <= Number(size.max);
+      const typed = Math.round(Number(size.value));
+      const allowed = typed >= Number(size.min) && typed <= Number(size.max);
+      if (allowed) image = typed;
       size.setAttribute("aria-invalid", String(!allowed));
       const [ko, en] = [`${size.min}부터 ${size.max}까지`, `${size.min} to ${size.max}`];
       section.querySelector("#size-range").replaceChildren(...(allowed ? [] : both(`${ko}만 된다. 아래는 앞 크기의 것이다.`, `only ${en}; below is the size before`)));
-      if (!allowed) return;
       for (const panel of panels) panel.stages = measure(design(panel.choice), image, networks[panel.choice.name].depths ? panel.choice.n : 1);
       const tallest = Math.max(...panels.map(({ stages }) => largest(stages)));
       const scales = panels.map(({ stages }) => room(stages) / channels(stages));
