@@ -25,8 +25,13 @@ def wanted(function: str, x: Tensor, change: Tensor) -> Tensor:
     return {"identity": x, "near-identity": (x + change).relu(), "near-zero": change.relu()}[function]
 
 
+def unlearned(function: str, x: Tensor) -> Tensor:
+    """Return what a block gives that has learned nothing of a function: zeros, or x where the change to x is asked."""
+    return x if function == "near-identity" else torch.zeros_like(x)
+
+
 class Course(NamedTuple):
-    """The loss in each step, as a fraction of x's variance, until it reached the level."""
+    """The error in each step, as a fraction of that of having learned nothing, until it reached the level."""
 
     losses: list[float]
     reached: bool
@@ -45,12 +50,12 @@ def course(block: str, function: str, rate: float, perturbation: float, level: f
     for _ in range(most):
         x = torch.randn(BATCH, channels, SIDE, SIDE, generator=generator).relu()
         target = wanted(function, x, perturbation * F.conv2d(x, g, padding=1))
-        loss = F.mse_loss(learner(x), target) / x.var()
-        losses.append(loss.item())
-        if losses[-1] <= level or not loss.isfinite():
+        error = F.mse_loss(learner(x), target)
+        losses.append((error / F.mse_loss(unlearned(function, x), target)).item())
+        if losses[-1] <= level or not error.isfinite():
             break
         optimizer.zero_grad()
-        loss.backward()
+        (error / x.var()).backward()
         optimizer.step()
     return Course(losses, losses[-1] <= level)
 

@@ -10,6 +10,11 @@ the steps of SGD to a given loss, at the learning rate, of several, that takes e
 - near the identity: relu(x + ε g(x)), with g a fixed random convolution whose values are about as large as x;
 - near zero: relu(ε g(x)). There the plain block should have the advantage, or the first two say nothing of identities.
 
+A function is learned at half of the error of a block that has learned nothing: that gives zeros or, near the identity,
+where the change to x is what is asked for, x itself. In the first revision it was learned at an error of a tenth of x's
+variance, and ε was 0.1: the change added less, so that the second function was the first, and the third asked for
+little but to give little.
+
 That one block learns sooner says nothing of a network of fifty: see `degradation`.
 """
 
@@ -30,10 +35,10 @@ CLAIMS = claims(
     "He et al. 2015 (arXiv:1512.03385)",
     "residual-learning",
     {
-        "identity-in-fewer-steps": lower(1.0, at="section 3.1, a conjecture"),
-        "near-identity-in-fewer-steps": lower(1.0, at="section 3.1, a conjecture"),
+        "identity-in-fewer-steps": lower(1.0, revision=2, at="section 3.1, a conjecture"),
+        "near-identity-in-fewer-steps": lower(1.0, revision=2, at="section 3.1, a conjecture"),
         "near-zero-in-more-steps": higher(
-            0.5, at="section 3.1: “closer to an identity mapping than to a zero mapping”"
+            0.5, revision=2, at="section 3.1: “closer to an identity mapping than to a zero mapping”"
         ),
     },
 )
@@ -42,10 +47,10 @@ CLAIMS = claims(
 class LearningIdentityConfig(StudyConfig):
     """The functions, and when one counts as learned."""
 
-    perturbation: float = Field(0.1, gt=0)
-    level: float = Field(0.1, gt=0, lt=1)
-    rates: tuple[float, ...] = Field((0.1, 0.3, 1.0), min_length=1)
-    most: int = Field(400, ge=1)
+    perturbation: float = Field(0.5, gt=0)
+    level: float = Field(0.5, gt=0, lt=1)
+    rates: tuple[float, ...] = Field((0.01, 0.03, 0.1, 0.3, 1.0), min_length=1)
+    most: int = Field(2000, ge=1)
 
 
 def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:

@@ -1,12 +1,15 @@
 """Blocks that learn the identity: what is wanted of them, and what counts as learned."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from helpers import pretended
+from torch import Tensor, nn
 
-from reslab.measures.courses import Course, course, steps, wanted
+from reslab.measures import courses
+from reslab.measures.courses import Course, course, steps, unlearned, wanted
 from reslab.studies import learning_identity
 from reslab.studies.learning_identity import STUDY
 
@@ -16,6 +19,31 @@ def test_the_functions_are_those_that_the_claims_name() -> None:
     assert wanted("identity", x, change).tolist() == [0, 1, 2]
     assert wanted("near-identity", x, change).tolist() == [0, 0.5, 2.5]
     assert wanted("near-zero", x, change).tolist() == [0, 0, 0.5]
+
+
+def test_what_is_learned_is_the_change_to_x_where_that_is_near_it() -> None:
+    """A block that gives x has learned the identity, and nothing of a function near it."""
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).relu()
+    assert torch.equal(unlearned("near-identity", x), wanted("identity", x, x))
+    for function in ("identity", "near-zero"):
+        assert not unlearned(function, x).any()
+
+
+def test_errors_are_fractions_of_that_of_having_learned_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Untaught(nn.Module):
+        """A block that gives what it gives that has learned nothing, whatever it is taught."""
+
+        def __init__(self, function: str) -> None:
+            super().__init__()
+            self.function, self.unused = function, nn.Parameter(torch.zeros(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return unlearned(self.function, x) + 0 * self.unused
+
+    for function in ("identity", "near-identity", "near-zero"):
+        network = SimpleNamespace(get_submodule=lambda _, function=function: Untaught(function))
+        monkeypatch.setattr(courses.zoo, "build", lambda *_, network=network, **__: network)
+        assert course("plain", function, 0.1, 0.5, 0.1, 3, 0).losses == [1.0] * 3
 
 
 def test_steps_are_counted_to_the_level_and_are_the_most_there_are_where_it_is_not_reached() -> None:

@@ -124,7 +124,8 @@ def test_both_before_and_after_training_have_to_be_as_claimed(tmp_path: Path, mo
 
 
 @pytest.mark.slow  # trains six small networks
-def test_a_smoke_run_supports_every_claim(tmp_path: Path) -> None:
+def test_a_smoke_run_refutes_no_claim(tmp_path: Path) -> None:
     done = run_study(STUDY, STUDY.configure("smoke", {}), Directory(tmp_path).prepare(STUDY), local(1))
     assert len(done.record.claims) == len(STUDY.claims) and done.record.charts
-    assert {claim.verdict for claim in done.record.claims} == {"supported"}
+    # of three seeds without spread, the exact test decides nothing
+    assert {claim.verdict for claim in done.record.claims} == {"supported", "inconclusive"}

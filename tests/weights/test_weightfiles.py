@@ -119,14 +119,13 @@ def test_our_file_carries_its_facts_and_is_refused_against_them(tmp_path: Path) 
     with refused(MismatchError, "model resnet50", "resnet101"):
         reslab.build("resnet101", num_classes=2, weights=path)
     done = reslab_here(
-        "weights", path, "--as", "resnet50", "--mean", "0.4", "--std", "0.1", "--out", tmp_path / "again.safetensors"
+        *("weights", path, "--as", "resnet50", "--mean", "0.4,0.4,0.3", "--std", "0.1,0.1,0.1"),
+        *("--out", tmp_path / "again.safetensors"),
     )
     assert done.returncode == 0, done.stderr
     read = read_weights(tmp_path / "again.safetensors")
-    assert read.metadata["preprocessing"] == {"mean": [0.4], "std": [0.1]} and read.options("resnet50") == {
-        "num_classes": 2,
-        "stride_in": "3x3",
-    }
+    assert read.metadata["preprocessing"] == {"mean": [0.4, 0.4, 0.3], "std": [0.1] * 3}
+    assert read.options("resnet50") == {"num_classes": 2, "stride_in": "3x3"}
 
 
 def test_a_file_that_is_written_again_keeps_how_images_are_prepared(tmp_path: Path) -> None:
