@@ -115,6 +115,7 @@ def test_a_subset_of_imagenet_measures_a_network_of_a_thousand_classes(tmp_path:
     assert one["classes"][0]["probability"] == pytest.approx(share, rel=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::EncodingWarning")  # the libraries open their own files so
 @pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
 @pytest.mark.slow  # 3 s
 def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None:
@@ -178,6 +179,7 @@ def test_timms_and_hugging_faces_caches_are_used_offline(tmp_path: Path) -> None
     ).abs().max() <= 1.01 / 255 / std.min()  # rounded by torch, by Pillow
 
 
+@pytest.mark.filterwarnings("ignore::EncodingWarning")  # the libraries open their own files so
 @pytest.mark.slow
 @HUGGING_FACE
 @pytest.mark.filterwarnings("ignore:.*:UserWarning")  # of classes that are matched
