@@ -286,7 +286,8 @@ def test_all_studies_are_run_one_after_another(tmp_path: Path, monkeypatch: pyte
 @pytest.mark.slow
 def test_level_2_trains_by_name(tmp_path: Path) -> None:
     done = reslab_here(
-        "train", "lowlevel/resnet18", "--epochs", "1", "--set", "batch_size=32", "--out", tmp_path, "--json"
+        *("train", "lowlevel/resnet18", "--epochs", "1", "--set", "batch_size=32", "--precision", "32"),
+        *("--device", "cpu", "--out", tmp_path, "--json"),
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["train_error"] < 0.5
