@@ -13,7 +13,7 @@ from reslab.exercises import confinement, sheets
 from reslab.exercises.sheets import LANGUAGES, Language
 from reslab.files import encodable
 
-UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError)
+UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError, SystemError)  # the last of deep trees
 """Exceptions in reading and parsing a learner's file; the last two are for nesting that is too deep."""
 
 

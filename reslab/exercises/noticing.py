@@ -18,7 +18,7 @@ LEAST = 15
 """The smallest number of statements for a comparison."""
 OFFERED = {"drawn"}
 """Modules of the exercises that learners are told to import."""
-UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
+UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)  # the last of deep trees
 _DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
 """A name that a file defines, which may not parse."""
 _OURS = "reslab.exercises"
