@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from reslab.exercises import confinement, sheets
+from reslab.exercises.noticing import UNPARSED
 from reslab.exercises.sheets import LANGUAGES, Language
 from reslab.files import encodable
 
-UNREADABLE = (OSError, ValueError, SyntaxError, RecursionError, MemoryError, SystemError)  # the last of deep trees
+UNREADABLE = (OSError, *UNPARSED)
 """Exceptions in reading and parsing a learner's file; the last two are for nesting that is too deep."""
 
 

@@ -147,19 +147,14 @@ class Finished(NamedTuple):
 
     def warnings(self) -> list[str]:
         """Return in words what its verdicts do not show: old results, and trials that failed."""
-        code, images = self.reused_from_other_code, self.of_other_images
-        return [
-            *([f"{code} results were made with different code; --fresh measures again"] if code else []),
-            *(
-                [f"{images} results were made from other images than the data set has now; --fresh measures again"]
-                if images
-                else []
-            ),
-            *(
-                f"a trial failed: {one.config.model} {one.config.options} seed {one.config.seed}: {one.reason}"
-                for one in self.failures
-            ),
-        ]
+        old = {
+            "made with different code": self.reused_from_other_code,
+            "made from other images than the data set has now": self.of_other_images,
+        }
+        said = [f"{count} results were {what}; --fresh measures again" for what, count in old.items() if count]
+        for failed, reason in ((failure.config, failure.reason) for failure in self.failures):
+            said.append(f"a trial failed: {failed.model} {failed.options} seed {failed.seed}: {reason}")
+        return said
 
 
 def run_study(

@@ -89,13 +89,9 @@ class Finder:
         self.parent = flow.immediate_dominators(self.sources)
         self.not_split: list[NotSplit] = []
         self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
-        self.identities = {
-            call.output for path, call in traced.calls.items() if issubclass(traced.types[path], nn.Identity)
-        }
+        modules, root = (node for node in self.sources if node.op == "call_module"), traced.known.root
+        self.identities = {node for node in modules if isinstance(root.get_submodule(str(node.target)), nn.Identity)}
         self.identities |= {node for node in self.sources if node.target in (tracing.without_gradient, since)}
-        modules = {node for node in self.sources if node.op == "call_module"}
-        root = traced.known.root  # the output of a call without gradients is not that of its module
-        self.identities |= {node for node in modules if isinstance(root.get_submodule(str(node.target)), nn.Identity)}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
