@@ -63,6 +63,14 @@ def all_draws_apart(contents: Iterable[tuple[Container, Sequence[Any]]] = ()) ->
             set_state(state)
 
 
+def seed_all(seed: int) -> None:
+    """Seed torch's, Python's and NumPy's random generators."""
+    torch.manual_seed(seed)
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy")) is not None:
+        numpy.random.seed(seed % 2**32)
+
+
 @contextmanager
 def whole_float32() -> Iterator[None]:
     """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
@@ -71,12 +79,19 @@ def whole_float32() -> Iterator[None]:
     if not torch.cuda.is_initialized():
         yield
         return
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    cudnn: Any = torch.backends.cudnn
+    whole: bool | str
+    place, name, whole = cudnn, "allow_tf32", False
+    try:
+        before = getattr(place, name)
+    except RuntimeError:  # convolutions were set apart from recurrences, which the older switch cannot tell
+        place, name, whole = cudnn.conv, "fp32_precision", "ieee"
+        before = getattr(place, name)
+    setattr(place, name, whole)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        setattr(place, name, before)
 
 
 @contextmanager
@@ -103,7 +118,7 @@ def preserve(network: nn.Module) -> Iterator[None]:
     """
     attributes: dict[int, tuple[Container, Sequence[Any]]] = {}
     for module in network.modules():
-        _remember(vars(module), attributes)
+        _remember(vars(module), attributes, type(module).__module__)
     parameters = {
         parameter: (parameter.grad, parameter.requires_grad, parameter.data) for parameter in network.parameters()
     }
@@ -164,8 +179,8 @@ def hooks_of(parameter: Tensor) -> list[Any]:
     return [hook for kind in kinds for hook in (kind or {}).values()]
 
 
-def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]]) -> None:
-    """Record the content of a container, recursively."""
+def _remember(container: Container, found: dict[int, tuple[Container, Sequence[Any]]], of: str) -> None:
+    """Record the content of a container of a module whose class is defined `of` a file, recursively."""
     waiting: list[Any] = [container]
     while waiting:
         each = waiting.pop()
@@ -176,14 +191,18 @@ def _remember(container: Container, found: dict[int, tuple[Container, Sequence[A
             if not isinstance(each, tuple):
                 found[id(each)] = each, list(each.items() if isinstance(each, dict) else each)
             waiting += [part for part in parts if isinstance(part, _HOLDING)]
-            waiting += [vars(part) for part in parts if _holds_values(part)]
+            waiting += [vars(part) for part in parts if _holds_values(part, of)]
 
 
-def _holds_values(value: Any) -> bool:
-    """Return whether an object is one that keeps values for others: a logger, an optimiser or a data set is none."""
+def _holds_values(value: Any, of: str) -> bool:
+    """Return whether an object is one that keeps values for others, such as one of a class that is defined beside the
+    network's: a logger, an optimiser or a data set is none.
+    """
     if isinstance(value, SimpleNamespace | UserDict):
         return True
-    return is_dataclass(type(value)) and hasattr(value, "__dict__") and not isinstance(value, nn.Module)
+    if isinstance(value, nn.Module | type) or not hasattr(value, "__dict__"):
+        return False
+    return is_dataclass(type(value)) or (type(value).__module__ == of and not callable(value))
 
 
 def _restore(container: Container, content: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from reslab.errors import UnseenError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs
 from reslab.residual import view
-from reslab.state import copied, draws_apart, in_mode, preserve
+from reslab.state import copied, draws_apart, in_mode, preserve, whole_float32
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import evaluate
 
@@ -167,3 +167,23 @@ def test_a_scripted_part_has_its_mode_and_statistics_again() -> None:
             network.train()(torch.randn(4, 3))
         assert all(module.training == trains for module in network.modules())
         assert all(map(torch.equal, before, network.buffers()))
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_convolutions_in_whole_float32_are_as_before_afterwards(newer: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where they were set apart from recurrences, of which torch's older switch cannot be read."""
+    cudnn = torch.backends.cudnn
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    if newer and not hasattr(cudnn, "conv"):
+        pytest.skip("this torch has the older switch alone")
+    before = cudnn.conv.fp32_precision if newer else cudnn.allow_tf32
+    try:
+        if newer:
+            cudnn.conv.fp32_precision = "ieee" if before != "ieee" else "tf32"
+        set_to = cudnn.conv.fp32_precision if newer else cudnn.allow_tf32
+        with whole_float32():
+            assert (cudnn.conv.fp32_precision == "ieee") if newer else not cudnn.allow_tf32
+        assert set_to == (cudnn.conv.fp32_precision if newer else cudnn.allow_tf32)
+    finally:
+        if newer:
+            cudnn.conv.fp32_precision = before

@@ -21,7 +21,8 @@ from reslab.analysis.shapley import shapley
 from reslab.analysis.split import split
 from reslab.bench.memory import peak_of
 from reslab.bench.timing import machine, side_by_side
-from reslab.gates.view import View, view
+from reslab.gates.making import view
+from reslab.gates.view import View
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
 from reslab.state import whole_float32

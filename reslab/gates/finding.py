@@ -92,18 +92,19 @@ class Finder:
         modules, root = (node for node in self.sources if node.op == "call_module"), traced.known.root
         self.identities = {node for node in modules if isinstance(root.get_submodule(str(node.target)), nn.Identity)}
         self.identities |= {node for node in self.sources if node.target in (tracing.without_gradient, since)}
+        self.identities |= {node for node in self.sources if _name(node) in ("clone", "contiguous")}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
-    def blocks(self) -> list[Candidate]:
+    def blocks(self, *, hidden: bool = False) -> list[Candidate]:
         """Return the blocks in the order in which they end: residual blocks and dense layers, or else the units of a
-        plain network. Skips that cannot be split, for example because both sides are equally long, are listed in
-        `not_split`.
+        plain network, which one with `hidden` skips is not. Skips that cannot be split, for example because both sides
+        are equally long, are listed in `not_split`.
         """
         additions = self._additions()
         found = additions + self._dense_layers({block.end for block in additions})
         self._name_other_sums()
-        found = found or ([] if self.not_split else self._units())
+        found = found or ([] if self.not_split or hidden else self._units())
         return _unique(sorted(found, key=lambda block: self.rank[block.end]))
 
     def _additions(self) -> list[Candidate]:
@@ -123,8 +124,10 @@ class Finder:
         return found
 
     def _is_addition(self, node: fx.Node) -> bool:
-        """Return whether a node adds, or subtracts, two values that both come from the images."""
-        if len(self._added(node)) < 2:
+        """Return whether a node adds, or subtracts, two values that both come from the images, and are more than
+        numbers, such as penalties that are summed up.
+        """
+        if len(self._added(node)) < 2 or self.traced.known.is_number(node):
             return False
         return (
             _stacked(node) is not None
@@ -361,3 +364,8 @@ def _unique(found: list[Candidate]) -> list[Candidate]:
         block._replace(name=f"{name}[{names[:index].count(name)}]" if names.count(name) > 1 else name)
         for index, (block, name) in enumerate(zip(found, names, strict=True))
     ]
+
+
+def _name(node: fx.Node) -> str:
+    """Return the name of the function or the method that a node calls."""
+    return str(getattr(node.target, "__name__", node.target))

@@ -1,6 +1,7 @@
 """Data flow in a graph: which values come from the images, through which nodes, and what lies between two nodes."""
 
 import operator
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import attrgetter
 from typing import NamedTuple
@@ -9,6 +10,9 @@ from torch import fx
 
 from reslab.gates.following import check, shapes_of
 from reslab.gates.inputs import part
+
+_OF_MASKS = re.compile(r"(?:^|_)masks?(?:$|_pos$)|_masked_pos$")
+"""Names of inputs that are masks, and not of masked images."""
 
 
 class Begin(NamedTuple):
@@ -35,7 +39,8 @@ def _begins(graph: fx.Graph, *, masks: bool) -> dict[fx.Node, Begin]:
     found: dict[fx.Node, Begin] = {}
     for node in graph.nodes:
         if node in parts or (node.op == "placeholder" and not parts):
-            found[node] = Begin("mask" in str(node.args[1:]), len(found))
+            named = str(node.args[1]) if len(node.args) > 1 else ""
+            found[node] = Begin(masks and _OF_MASKS.search(named) is not None, len(found))
         elif node.op != "output" and not is_of_shape(node):
             inputs = [found[source] for source in node.all_input_nodes if source in found]
             if inputs:

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx.immutable_collections import immutable_dict, immutable_list
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_map
 
@@ -132,6 +133,10 @@ class Known:
             raise value
         return value
 
+    def is_number(self, node: fx.Node) -> bool:
+        """Return whether a node's value is one number, such as a loss, of a graph that is complete."""
+        return self._shapes.get(node) == torch.Size([])
+
     def shape(self, node: fx.Node) -> torch.Size:
         """Return the shape of a node's value for two images at most, of a graph that is complete.
 
@@ -233,12 +238,14 @@ class Known:
 
 
 def thawed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return arguments with copies of a graph's lists and dicts, as a function may modify its own."""
+    """Return arguments with copies of a graph's lists and dicts, as a function may modify its own; what a module
+    returned in a class of its own is left as it is.
+    """
 
     def own(value: Any) -> Any:
-        if isinstance(value, dict):
+        if type(value) in (dict, immutable_dict):
             return {key: own(each) for key, each in value.items()}
-        return [own(each) for each in value] if isinstance(value, list) else value
+        return [own(each) for each in value] if type(value) in (list, immutable_list) else value
 
     return tuple(map(own, args)), {key: own(value) for key, value in kwargs.items()}
 

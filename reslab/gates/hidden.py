@@ -29,7 +29,7 @@ class Hidden(Runner):
         leaf = self.leaves.get(str(target))
         if leaf is None:
             return module(*args, **kwargs)
-        with _Additions(tensors_of((args, kwargs))) as additions:
+        with Additions(tensors_of((args, kwargs))) as additions:
             out = module(*args, **kwargs)
         error = tracing.CannotSeeError(str(target), module, leaf)
         if additions.found or isinstance(module, tracing.FUSED):  # in evaluation mode these are one operation
@@ -39,7 +39,7 @@ class Hidden(Runner):
         return out
 
 
-class _Additions(TorchDispatchMode):
+class Additions(TorchDispatchMode):
     """Detects additions of two values that come from given tensors, among the operations run inside it."""
 
     def __init__(self, tensors: list[Tensor]) -> None:

@@ -157,11 +157,13 @@ def chosen(outputs: Any, output: Output) -> Any:
     """
     if output is None:
         return outputs
-    if isinstance(outputs, fx.Proxy):  # of a module that is a leaf
-        return outputs[output]  # type: ignore[index]  # its class has no __getitem__
+    if isinstance(outputs, fx.Proxy):  # of a module that is a leaf, or of one tensor: known when the graph runs
+        return _once(chosen, outputs, output)
     named = outputs_by_name(outputs)
     if output in named:
         return named[output]
+    if output == 0 and not isinstance(output, bool) and isinstance(outputs, torch.Tensor):
+        return outputs  # the first of one, where others come in training mode alone
     if isinstance(output, int) and 0 <= output < len(named):
         return list(named.values())[output]
     known = ", ".join(map(str, named)) or f"one {type(outputs).__name__}"

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from reslab.errors import UnseenError
@@ -19,10 +18,9 @@ from reslab.gates.finding import NotSplit
 from reslab.gates.gating import Gates
 from reslab.gates.inputs import Output, Whole
 from reslab.gates.planning import Live
-from reslab.gates.recording import BlockValues, Stream
-from reslab.gates.view import Sides, View, view
+from reslab.gates.recording import BlockValues, Sides, Stream
+from reslab.gates.view import View
 from reslab.gates.without import Smaller
-from reslab.state import preserve
 
 
 class PartView(View):
@@ -197,34 +195,3 @@ def taken(takes: inspect.Signature, args: Sequence[Any], kwargs: Mapping[str, An
     if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
         return args[0]
     return dict(takes.bind(*args, **kwargs).arguments)
-
-
-def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View:
-    """Return the view of a network by the first of its parts, among those that it calls once, that can be seen through.
-
-    Raises:
-        UserError: `error`, if there is none.
-    """
-    network = whole.network
-    calls: dict[str, list[Any]] = {}  # in order of construction
-
-    def noting(name: str, module: nn.Module) -> Callable[..., None]:
-        takes = inspect.signature(module.forward)
-
-        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            calls.setdefault(name, []).append(taken(takes, args, kwargs))
-
-        return note
-
-    with preserve(network), torch.no_grad():
-        network.eval()
-        for name, module in network.named_children():
-            module.register_forward_pre_hook(noting(name, module), with_kwargs=True)
-        whole.whole(example)
-    for name, given in [(name, *called) for name, called in calls.items() if len(called) == 1]:
-        try:
-            inner = view(network.get_submodule(name), given)
-        except Exception:  # also for inputs that cannot be examples, such as packed sequences
-            continue
-        return PartView(network, whole.sketch, whole.output, name, inner, str(error), whole.writes)
-    raise error

@@ -1,8 +1,9 @@
 """What of torch is otherwise while a network is traced, and put back afterwards."""
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -53,6 +54,14 @@ def attributes_assigned(record: Callable[[nn.Module, str, Any], object]) -> Abst
             original(module, name, value)
 
     return _patched(nn.Module, "__setattr__", write)
+
+
+def compiled_as_written() -> AbstractContextManager[Any]:
+    """Inside this context, what torch.compile made of a function is that function, where it would refuse to be
+    traced.
+    """
+    dynamo: Any = sys.modules.get("torch._dynamo")
+    return dynamo.config.patch(error_on_nested_fx_trace=False) if dynamo is not None else nullcontext()
 
 
 @contextmanager

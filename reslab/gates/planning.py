@@ -147,17 +147,22 @@ class Plan:
         return self._slices[takes, gives]
 
 
-def make_plan(traced: tracing.Traced) -> Plan:
+def make_plan(traced: tracing.Traced, hidden: Sequence[NotSplit] = ()) -> Plan:
     """Find the blocks, put a gate on every branch, and cut the graph before the first block and after each.
+
+    Args:
+        traced: the network.
+        hidden: skips that the graph does not show.
 
     Raises:
         UserError: if there are no blocks, or for none of them the shortcut can be distinguished from the branch.
     """
     finder = Finder(traced)
-    found = finder.blocks()
-    if not found and finder.not_split:
-        others = f" (and {len(finder.not_split) - 1} others like it)" if len(finder.not_split) > 1 else ""
-        raise UnseenError(f"nothing is left to gate: {finder.not_split[0]}{others}")
+    found = finder.blocks(hidden=bool(hidden))
+    not_split = [*finder.not_split, *hidden]
+    if not found and not_split:
+        others = f" (and {len(not_split) - 1} others like it)" if len(not_split) > 1 else ""
+        raise UnseenError(f"nothing is left to gate: {not_split[0]}{others}")
     if not found:
         raise UnseenError(
             "the network has no blocks: its graph has no additive skip, no dense layer and no repeated unit"

@@ -2,6 +2,7 @@
 submodules' modes.
 """
 
+import operator
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -30,6 +31,7 @@ from reslab.gates.inputs import Whole, rebuilt
 from reslab.gates.patched import (
     attributes_assigned,
     autocast_met,
+    compiled_as_written,
     factories_recorded,
     modes_read,
     own_gradients_refused,
@@ -136,6 +138,7 @@ class Tracer(fx.Tracer):
             UserError: if the network draws random numbers outside its leaves.
         """
         rng, others = torch.get_rng_state(), drawn_elsewhere()
+        buffers = [(module._buffers, dict(module._buffers)) for module in root.modules()]
         try:
             with (
                 torch.enable_grad(),
@@ -143,18 +146,22 @@ class Tracer(fx.Tracer):
                 attributes_assigned(self._assign),
                 autocast_met(self._meet_autocast),
                 own_gradients_refused(),
+                compiled_as_written(),
                 factories_recorded(partial(self.create_proxy, "call_function")),
             ):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state()) or others != drawn_elsewhere()
         finally:
             torch.set_rng_state(rng)
+            for assigned, before in buffers:  # to traced values, which no run can use
+                assigned.update(before)
         if drew:
             raise UnseenError(
                 "the network draws random numbers in a forward that is traced; move this into a separate module "
                 "that reads self.training"
             )
         _give_shapes(graph)
+        _make_anew(graph, root)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
         known = self.known or Known(root, graph, root.sketch)
         return Traced(graph, once, self.types, self.leaves, self.declared, known)
@@ -174,11 +181,17 @@ class Tracer(fx.Tracer):
         into = written(operation, self.root)
         if into is not None:
             at = memory(into, self.root)
-            of_before = at.op != "get_attr" and not any(user.target is without_gradient for user in at.users)
+            # a buffer is no part of a gradient's way, and a parameter is
+            kept = at.op == "get_attr" and not self._is_parameter(str(at.target))
+            of_before = not kept and not any(user.target is without_gradient for user in at.users)
             if of_before and not torch.is_grad_enabled():
                 raise TraceError("it writes into a value under torch.no_grad, where a graph would have its gradient")
             self._rewrite(into, proxy)
         return proxy
+
+    def _is_parameter(self, path: str) -> bool:
+        owner, _, name = path.rpartition(".")
+        return name in self.root.get_submodule(owner)._parameters
 
     def _rewrite(self, into: fx.Node, result: fx.Proxy) -> None:
         """Have all later uses of a value that was written into, and of all in its memory, depend on that."""
@@ -209,6 +222,8 @@ class Tracer(fx.Tracer):
             return forward(*args, **kwargs)
         if (inner := within(m)) is not m:
             return inner(*args, **kwargs)
+        if m not in self._paths():  # made in a forward: what it does is its maker's
+            return forward(*args, **kwargs)
         if m._compiled_call_impl is not None:
             forward = m._call_impl
         path = self.path_of_module(m)
@@ -227,6 +242,10 @@ class Tracer(fx.Tracer):
             if isinstance(error, _ModeBranchError):
                 path, m = error.path, self.root.get_submodule(error.path)
             raise _Stopped(path, m, Leaf(_reason(error), by_mode)) from error
+        if not self.is_leaf_module(m, path):
+            for name, value in list(vars(m).items()):  # what a forward appends is assigned to nothing
+                if isinstance(value, list) and any(isinstance(leaf, fx.Proxy) for leaf in tree_leaves(value)):
+                    self._assign(m, name, value)
         if isinstance(out, fx.Proxy) and taken is not None:
             self.calls.setdefault(path, []).append(Call(taken, out.node))
             self.types[path] = type_before_parametrizations(m)
@@ -349,6 +368,24 @@ def _give_shapes(graph: fx.Graph) -> None:
             node.args = (*node.args, shapes)
 
 
+def _make_anew(graph: fx.Graph, root: nn.Module) -> None:
+    """Have what a forward makes, and then writes into, be made anew in every run."""
+    places: dict[str, list[fx.Node]] = {}
+    for node in graph.nodes:
+        if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):
+            places.setdefault(str(node.target), []).append(node)
+    into = {memory(at, root) for node in graph.nodes if (at := written(node, root)) is not None}
+    for first, *others in places.values():
+        if into.isdisjoint((first, *others)):
+            continue
+        with graph.inserting_after(first):
+            made = graph.call_method("clone", (first,))
+        first.replace_all_uses_with(made, delete_user_cb=partial(operator.is_not, made))
+        for other in others:
+            other.replace_all_uses_with(made)
+            graph.erase_node(other)
+
+
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -363,7 +400,8 @@ def within(module: nn.Module) -> nn.Module:
 def is_layer(module: nn.Module) -> bool:
     """Return whether a module is one of torch's own, which a graph calls as a whole."""
     theirs = type_before_parametrizations(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
-    return theirs and not isinstance(module, _CONTAINERS) and within(module) is module
+    holds = type(module) is nn.Module or isinstance(module, _CONTAINERS)  # others, and does nothing itself
+    return theirs and not holds and within(module) is module
 
 
 def opened(network: nn.Module) -> dict[str, nn.Module]:

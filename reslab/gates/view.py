@@ -4,38 +4,30 @@ Blocks are found in the traced graph, not by class name: a block is an outermost
 ancestor. The shorter side is the shortcut, the longer one the branch.
 """
 
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError, UnseenError, told, worded
+from reslab.errors import UnseenError, worded
 from reslab.gates import flow, showing, tracing
 from reslab.gates.asking import AskedGates, Replacement, Which, gates_of, in_all, index_of, indices_of, replacing
-from reslab.gates.checks import adopt_constants, check_declarations, check_hooks, compare
+from reslab.gates.checks import adopt_constants, check_hooks
 from reslab.gates.finding import NotSplit
-from reslab.gates.following import shapes_of, sketched
-from reslab.gates.gating import Block, Gates, Setting, Standing, fits, option_a
-from reslab.gates.hidden import fixed_and_hidden
-from reslab.gates.inputs import Output, Whole, cloned, count_of, is_written, tensors_of
+from reslab.gates.gating import Gates, Setting, Standing, fits
+from reslab.gates.inputs import Output, Whole, count_of, tensors_of
 from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
-from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-__all__ = ["Block", "Live", "Sides", "View", "option_a", "preserve", "tensors_of", "unwrapped", "view"]
 
 
 class View(Whole):
@@ -342,138 +334,16 @@ class View(Whole):
         modes = tuple(self.get_submodule(path).training for path in self.fixed)
         if modes not in self._plans:
             with preserve(self.network):
-                self._plans[modes] = make_plan(tracing.trace(self, self.declarations, self.fixed))
+                made = make_plan(tracing.trace(self, self.declarations, self.fixed), self.hidden)
+            if any(_kinds(made) != _kinds(other) for other in self._plans.values()):
+                raise UnseenError(
+                    "the network has other blocks in training mode than in evaluation mode, so a gate would stand for "
+                    "another one; have its forward run the same blocks in both"
+                )
+            self._plans[modes] = made
             adopt_constants(self)
         return self._plans[modes]
 
 
-def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None, output: Output = None) -> View:
-    """Return the gated view of a network, which shares its parameters.
-
-    Args:
-        network: any network, also inside DataParallel, DistributedDataParallel or torch.compile, or exported by
-            torch.export; it is not changed.
-        example: a batch for the network: a tensor, or its arguments in a tuple or, by name, in a dict. The view is
-            compared with the network on it, bit for bit. A network that branches on the shape of its input is traced
-            for this shape.
-        blocks: declarations of blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: the names, within
-            the block, of the modules whose outputs are added (`None` for an identity shortcut) and, third, of the
-            module after the addition.
-        output: the name or position of the view's output, such as "logits", for a network with several in a dict, a
-            tuple or a custom class; by default all of them.
-
-    Examples:
-        >>> import reslab
-        >>> import torch
-        >>> network = reslab.build("resnet20", weights="digits").eval()
-        >>> images, _ = reslab.load_data("digits").sample("test", 4)
-        >>> gated = reslab.view(network, images)
-        >>> torch.equal(gated(images), network(images))
-        True
-        >>> [block.name for block in gated.blocks][:4]
-        ['layer1.0', 'layer1.1', 'layer1.2', 'layer2.0']
-
-    Raises:
-        UserError: if the network cannot be traced, has no blocks or no such output, or does not match the declarations.
-    """
-    wrapper, network = network, unwrapped(network)
-    if isinstance(wrapper, nn.Module) and wrapper is not network:
-        check_hooks({"the wrapper": wrapper})
-    declarations = dict(blocks or {})
-    check_declarations(network, declarations)
-    check_hooks(tracing.opened(network))
-
-    def evaluate(function: Callable[..., Any], *given: Any) -> Any:
-        with preserve(network), torch.no_grad(), _eagerly():
-            network.eval()
-            return function(*given)
-
-    if isinstance(example, Mapping):
-        example = dict(example)
-    whole = Whole(network, sketched(example), output)
-    with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
-        expected = evaluate(whole.whole, given := cloned(example))
-        whole.writes = is_written(given)
-    with told(f"cannot see through this {type(network).__name__}", UnseenError):
-        made = _made(whole, example, declarations)
-        compare(expected, evaluate(made, example), declarations)
-        made.example = _first_two(example)
-        ones = torch.ones(len(made), device=tensors_of(example)[0].device)
-        compare(expected, evaluate(made, example, ones, _each_by_itself(made)), declarations)
-        made.images_first = all(shape[:1] == (count_of(example),) for shape in made.shapes.values())
-        if made.images_first and count_of(made.example) == 2 < count_of(example):  # of so many tokens, perhaps
-            made.images_first = _first_of_two(made)
-    return made
-
-
-def _eagerly() -> AbstractContextManager[Any]:
-    """Return a context in which what torch compiles runs as it is written; nothing is compiled before the compiler,
-    which takes seconds to import, is there.
-    """
-    return torch.compiler.set_stance("force_eager") if sys.modules.get("torch._dynamo") else nullcontext()
-
-
-def _made(whole: Whole, example: Any, declarations: Declarations) -> View:
-    """Return the view of a network, or of a part of it if it cannot be traced as a whole."""
-    from reslab.gates.parts import part_view  # which is made of views
-
-    try:
-        return _followed(whole, example, declarations)
-    except tracing.CannotSeeError as error:
-        if declarations:
-            raise
-        return part_view(whole, example, error)
-
-
-def _followed(whole: Whole, example: Any, declarations: Declarations) -> View:
-    fixed, hidden = fixed_and_hidden(whole, example, declarations)
-    names = [NotSplit(error.name, error.why) for error in hidden]
-    try:
-        return View(whole.network, whole.sketch, declarations, fixed, names, whole.output, whole.writes)
-    except UnseenError as error:
-        raise hidden[0] if hidden else error from None
-
-
-def _first_two(example: Any) -> Any:
-    """Return copies of the example's first two samples: of what has as many in front as its first tensor, and not in a
-    list, which is of samples that differ in shape.
-    """
-    count = count_of(example)
-
-    def some(leaf: Any) -> Any:
-        if isinstance(leaf, list):
-            return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, leaf)
-        if not isinstance(leaf, Tensor):
-            return leaf
-        return (leaf.detach()[:2] if leaf.dim() and len(leaf) == count else leaf.detach()).clone()
-
-    return tree_map(some, example, is_leaf=lambda part: isinstance(part, list))
-
-
-def _first_of_two(made: View) -> bool:
-    """Return whether what the blocks add for the first two images of the example is of two; also where the network
-    takes no two, as one that was traced for another number.
-    """
-    firsts: list[int] = []
-
-    def noted(branch: Tensor) -> Tensor:
-        firsts.append(len(branch))
-        return branch
-
-    with preserve(made.network), torch.no_grad(), _eagerly(), suppress(Exception):
-        made.network.eval()
-        made(made.example, replace=dict.fromkeys(range(len(made)), noted))
-    return all(count == 2 for count in firsts)
-
-
-def _each_by_itself(made: View) -> dict[Which, Replacement]:
-    """Return replacements of every branch by its own value, which record the shape."""
-
-    def noting(index: int) -> Callable[[Tensor], Tensor]:
-        def noted(branch: Tensor) -> Tensor:
-            made.shapes[index] = branch.shape
-            return branch
-
-        return noted
-
-    return {index: noting(index) for index in range(len(made))}
+def _kinds(plan: Plan) -> list[tuple[str, str]]:
+    return [(block.name, block.kind) for block in plan.blocks]

@@ -13,7 +13,7 @@ from reslab.analysis.jacobian import jacobian
 from reslab.analysis.subject import evaluating
 from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Key, Trial, label
-from reslab.gates.view import view
+from reslab.gates.making import view
 from reslab.ledger.record import Chart
 
 IMAGES = 128

@@ -13,7 +13,8 @@ from torch import Tensor
 from reslab.analysis.paths import PathSpectrum, path_spectrum
 from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Trial
-from reslab.gates.view import View, view
+from reslab.gates.making import view
+from reslab.gates.view import View
 from reslab.ledger.record import Chart, Series
 from reslab.measures.repair import repair, stages
 

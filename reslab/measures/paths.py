@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reslab.analysis.paths import path_spectrum
-from reslab.gates.view import View, view
+from reslab.gates.making import view
+from reslab.gates.view import View
 from reslab.networks import zoo
 from reslab.state import draws_apart
 

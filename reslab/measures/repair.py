@@ -5,7 +5,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from reslab.gates.view import Live, View
+from reslab.gates.planning import Live
+from reslab.gates.view import View
 
 
 def stages(gated: View) -> list[list[int]]:

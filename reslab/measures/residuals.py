@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from reslab.analysis.responses import responses
 from reslab.analysis.subject import evaluating
 from reslab.experiment.trials import Trial
-from reslab.gates.view import view
+from reslab.gates.making import view
 from reslab.networks import zoo
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from reslab.analysis.gradient_flow import gradient_flow
 from reslab.analysis.twin import without_batchnorm
 from reslab.data import load_data
-from reslab.gates.view import view
+from reslab.gates.making import view
 from reslab.networks import zoo
 from reslab.state import draws_apart, preserve
 from reslab.training.loop import generator

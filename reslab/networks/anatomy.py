@@ -218,11 +218,12 @@ def _windows(module: nn.Module) -> list[tuple[int, int]] | None:
 
 def _fits(windows: Sequence[tuple[int, int]], module: nn.Module, image: Any, output: Any) -> bool:
     """Return whether a stage's windows, one after another, make an output of this height from such an input, whatever
-    pads it; without windows, whether it has no convolution.
+    pads it; without windows, whether it has no convolution and enlarges nothing.
     """
-    if not windows:
-        return not any(isinstance(layer, nn.Conv2d) for layer in module.modules())
     sides = [value.shape[2] for value in (image, output) if isinstance(value, torch.Tensor) and value.dim() == 4]
+    if not windows:
+        enlarges = len(sides) == 2 and sides[1] > sides[0]
+        return not enlarges and not any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in module.modules())
     if len(sides) < 2:
         return False
     least, most = sides[0], sides[0]

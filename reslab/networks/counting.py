@@ -8,7 +8,7 @@ from reslab.state import draws_apart, in_mode
 
 
 def count_params(module: nn.Module) -> int:
-    """Return the number of trainable parameters, including BatchNorm's."""
+    """Return the number of parameters, with those of BatchNorm and those that are frozen."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -96,8 +96,8 @@ def _in_ours(model: str, name: str, options: Mapping[str, Any], asked: Asked) ->
     trained = pretrained(name, PRETRAINED, {})
     config = getattr(trained.network, "config", None)
     facts = Facts() if config is None else configured(config.to_dict(), f"the configuration of {name}")
-    if not facts.options and len(found := strides(trained.network)) == 1:
-        facts = facts._replace(options={"stride_in": found.pop()})
+    if "stride_in" not in facts.options and len(found := strides(trained.network)) == 1:
+        facts = facts._replace(options={**facts.options, "stride_in": found.pop()})
     weights = WeightFile(Path(name), {"": trained.network.state_dict()}, {}, (), facts)
     own, _, told = zoo.loaded(model, weights, options, asked, trained.metadata["card"]["made_for"])
     if asked.head is None and not _is_same(own.network, trained):

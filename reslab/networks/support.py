@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from reslab.errors import DamagedError, UserError
-from reslab.gates.view import view
+from reslab.gates.making import view
 from reslab.networks import sources
 from reslab.networks.meta import shapes_only
 
@@ -218,6 +218,8 @@ def _huggings(kind: str) -> tuple[nn.Module, Any]:
     for key in LAYERS:
         if isinstance(getattr(vision, key, None), int) and not hasattr(vision, "depths"):
             setattr(vision, key, 2)
+    if getattr(config, "use_pretrained_backbone", False):  # the weights of a part, which would be downloaded
+        config.use_pretrained_backbone = False
     classifies = kind in modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
     network = (AutoModelForImageClassification if classifies else AutoModel).from_config(config)
     network.config.use_cache = False  # of keys and values, for generating

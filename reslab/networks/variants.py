@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import UnknownNameError, worded
-from reslab.gates.view import view
+from reslab.gates.making import view
 from reslab.networks import zoo
 from reslab.sending import sent
 

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -423,3 +423,44 @@ def view_without_the_compiler() -> None:
     for name in ("cifar_resnet", "cifar_plain"):
         network = zoo.build(name, depth=8, in_channels=1)
         assert len(view(network, torch.randn(2, 1, 8, 8))) == 3
+
+
+def test_a_forward_that_was_compiled_is_seen_as_it_was_written() -> None:
+    network, images = zoo.build("cifar_resnet", depth=8).eval(), torch.randn(2, 3, 16, 16)
+    network.forward = torch.compile(network.forward, backend="eager")  # type: ignore[method-assign]  # as users do
+    assert [block.name for block in view(network, images).blocks] == ["layer1.0", "layer2.0", "layer3.0"]
+
+
+class Output(dict[str, Tensor]):
+    """An output in a class of its own, which is read by name or by place, as Hugging Face's are."""
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return list(self.values())[key] if isinstance(key, int) else super().__getitem__(key)
+
+    @property
+    def hidden(self) -> Tensor:
+        return self["hidden"]
+
+
+@pytest.mark.parametrize("read", [lambda output: output[0], lambda output: output.hidden], ids=["place", "name"])
+def test_what_a_module_that_cannot_be_traced_returns_is_of_its_class(read: Callable[[Output], Tensor]) -> None:
+    class Opaque(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = linear()
+
+        def forward(self, x: Tensor) -> Output:
+            return Output(hidden=self.layer(x if x.sum() < 1e9 else -x))
+
+    class Reading(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = Opaque(), Opaque()
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x + read(self.first(x))
+            return x + read(self.second(x))
+
+    network, x = Reading().eval(), torch.randn(4, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert [block.name for block in gated.blocks] == ["first", "second"] and torch.equal(gated(x), network(x))

@@ -17,8 +17,8 @@ from reslab.analysis.removal import importance, remove_each, remove_random
 from reslab.analysis.split import split
 from reslab.analysis.worth import block_worth
 from reslab.errors import UnseenError
+from reslab.gates.making import view
 from reslab.gates.parts import PartView
-from reslab.gates.view import view
 
 X = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(6)
@@ -202,3 +202,37 @@ def test_a_hidden_skip_stands_beside_the_blocks_that_are_seen() -> None:
     made = view(Hiding(), X)
     assert [block.name for block in made.blocks] == ["body.1"]
     assert {skip.where for skip in made.not_split} == {"body.0", "place_of"}
+
+
+class Projecting(nn.Module):
+    """A block that looks at its values, with a projection."""
+
+    def __init__(self, width: int, out: int) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(width, out, 1)
+        self.branch = nn.Sequential(nn.Conv2d(width, out, 3, padding=1), nn.ReLU(), nn.Conv2d(out, out, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.isnan().any():
+            raise ValueError("not finite")
+        return (self.down(x) + self.branch(x)).relu()
+
+
+def test_a_network_whose_skips_are_hidden_is_not_taken_for_a_plain_one() -> None:
+    with refused(UnseenError, "cannot see through"):
+        view(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), Projecting(4, 4), Projecting(4, 8)).eval(), X)
+
+
+def test_a_plain_stem_does_not_stand_for_a_body_of_blocks() -> None:
+    class Careful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))
+            self.body = nn.Sequential(Block(), Block(), Block())
+
+        def forward(self, x: Tensor) -> Tensor:
+            if x.isnan().any():
+                raise ValueError("not finite")
+            return self.body(self.stem(x)).mean((2, 3))  # type: ignore[no-any-return]  # modules return Any
+
+    assert [block.name for block in view(Careful().eval(), X).blocks] == ["body.0", "body.1", "body.2"]

@@ -740,3 +740,41 @@ def test_viewing_leaves_the_network_as_it_was() -> None:
     assert not any(
         module._forward_hooks or module._forward_pre_hooks or module._backward_hooks for module in network.modules()
     )
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_a_network_with_other_blocks_in_another_mode_is_refused_there(in_training: bool) -> None:
+    class Either(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches, self.more = nn.ModuleList(linear() for _ in range(2)), linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            for branch in self.branches:
+                x = x + branch(x)
+            more = self.training if in_training else not self.training
+            return x + self.more(x) if more else x
+
+    network, x = Either().eval(), torch.randn(5, 3, dtype=torch.float64)
+    gated = view(network, x)
+    assert torch.equal(gated(x), network(x))
+    network.train()
+    with refused(UnseenError, "other blocks in training mode"):
+        gated(x)
+
+
+def test_a_hook_on_a_block_in_a_bare_module_acts_in_a_view_too_or_is_refused() -> None:
+    class Holding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mid = nn.Module()
+            self.mid.one, self.mid.two = Toy(linear()), Toy(linear())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.mid.two(self.mid.one(x))  # type: ignore[operator,no-any-return]  # both are modules
+
+    network, x, fired = Holding().eval(), torch.randn(5, 3, dtype=torch.float64), list[int]()
+    gated = view(network, x)
+    network.get_submodule("mid.one").register_forward_hook(lambda *_: fired.append(1))
+    with refused(UnseenError, "hook"):
+        gated(x)

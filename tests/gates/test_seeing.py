@@ -292,3 +292,143 @@ def test_complex_outputs_are_compared() -> None:
     network = Spectrum()
     gated = view(network, X)
     assert torch.equal(gated(X), network(X)) and torch.equal(gated.without("block")(X), torch.fft.rfft(X))
+
+
+class Penalised(nn.Module):
+    """Three blocks, and the mean size of what they add, summed up in some way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.branches = how, nn.ModuleList(linear() for _ in range(3))
+        self.penalty: Tensor | int = 0
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        penalty = self.penalty = 0 if self.how == "from 0" else torch.zeros((), dtype=x.dtype)
+        for branch in self.branches:
+            out = branch(x)
+            if self.how == "in place":
+                self.penalty += out.abs().mean()
+            else:
+                penalty = penalty + out.abs().mean()
+            x = x + out
+        return x if self.how == "in place" else (x, penalty)  # type: ignore[return-value]  # a tensor by now
+
+
+@pytest.mark.parametrize("how", ["from 0", "from a tensor", "in place"])
+def test_a_penalty_that_is_summed_up_is_no_block_and_is_that_of_the_run(how: str) -> None:
+    network = Penalised(how).eval()
+    gated = view(network, X)
+    assert [block.name for block in gated.blocks] == ["branches.0", "branches.1", "branches.2"]
+    network(X)
+    own = network.penalty
+    for _ in range(2):
+        gated(X)
+        assert how != "in place" or torch.allclose(torch.as_tensor(network.penalty), torch.as_tensor(own))
+
+
+def test_a_penalty_that_is_written_into_may_be_an_output() -> None:
+    class InPlace(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = linear(), linear()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            penalty, out = torch.zeros((), dtype=x.dtype), self.first(x)
+            penalty += out.abs().mean()
+            x = x + out
+            return x + self.second(x), penalty
+
+    network = InPlace().eval()
+    gated = view(network, X)
+    for _ in range(2):
+        assert all(map(torch.equal, gated(X), network(X)))
+
+
+class Making(nn.Module):
+    """Two stages of two blocks, and a module made in the forward."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self.where = where
+        self.first, self.second = (nn.Sequential(*(self.block() for _ in range(2))) for _ in range(2))
+
+    def block(self) -> nn.Module:
+        return Toy(nn.Sequential(Applied() if self.where == "in a branch" else nn.Tanh(), linear()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = self.second[:2](x) if self.where == "a slice" else self.second(x)
+        return nn.Softmax(1)(x) if self.where == "at the end" else x
+
+
+class Applied(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.Tanh()(x)  # type: ignore[no-any-return]  # modules return Any
+
+
+@pytest.mark.parametrize("where", ["at the end", "in a branch", "a slice"])
+def test_a_module_that_is_made_in_a_forward_hides_no_block(where: str) -> None:
+    network = Making(where).eval()
+    gated = view(network, X)
+    assert [block.kind for block in gated.blocks] == ["add"] * 4 and torch.equal(gated(X), network(X))
+
+
+def test_losses_that_a_forward_puts_into_a_list_are_those_of_the_run() -> None:
+    class Losing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branches = nn.ModuleList(linear() for _ in range(2))
+            self.losses: list[Tensor] = []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.losses = []
+            for branch in self.branches:
+                out = branch(x)
+                self.losses.append(out.square().mean())
+                x = x + out
+            return x
+
+    network = Losing().eval()
+    gated = view(network, X)
+    network(X)
+    own = [loss.item() for loss in network.losses]
+    network(2 * X)
+    gated(X)
+    assert [loss.item() for loss in network.losses] == pytest.approx(own)
+    assert all(loss.requires_grad for loss in network.losses)
+
+
+def test_an_image_with_a_masks_name_in_its_own_is_followed_as_one() -> None:
+    class Inpainting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = linear(), linear()
+
+        def forward(self, masked_image: Tensor, mask: Tensor | None = None) -> Tensor:
+            x = masked_image + self.a(masked_image)
+            x = x + self.b(x)
+            return x if mask is None else x * mask
+
+    network = Inpainting().eval()
+    given = {"masked_image": X, "mask": (X > 0).double()}
+    for example in (given, {"masked_image": X}):
+        gated = view(network, example)
+        assert [block.name for block in gated.blocks] == ["a", "b"] and gated.is_chain
+        with torch.no_grad():
+            first = X + network.a(X)
+        assert torch.equal(gated.run(example)["a"].sum, first)
+
+
+def test_a_clone_of_x_is_x() -> None:
+    class Cloning(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = linear(), linear()
+
+        def forward(self, x: Tensor) -> Tensor:
+            identity = x.clone()
+            x = self.a(x) + identity
+            return x.clone() + self.b(x)
+
+    gated = view(Cloning().eval(), X)
+    assert [(block.name, block.identity) for block in gated.blocks] == [("a", True), ("b", True)]

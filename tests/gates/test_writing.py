@@ -204,3 +204,19 @@ def test_a_buffer_that_is_written_into_is_read_as_written() -> None:
     live = gated.stem(X)
     (branch,) = gated.sides(0, live).branches
     assert torch.allclose(branch.mean(0), torch.zeros(6, dtype=torch.float64), atol=1e-12)
+
+
+def test_a_layer_that_bounds_its_weights_runs_in_a_view_and_has_its_gradient() -> None:
+    class NonNegative(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.weight.clamp_(min=0)
+            return super().forward(x)
+
+    network = nn.Sequential(*(Toy(nn.Sequential(linear(6), NonNegative(6, 6).double())) for _ in range(2)))
+    gated, found = view(network, X), list[list[Tensor | None]]()
+    for module in (network, gated):
+        network.zero_grad()
+        module(X).square().sum().backward()
+        found.append([None if parameter.grad is None else parameter.grad.clone() for parameter in network.parameters()])
+    assert all(one is not None and torch.equal(one, other) for one, other in zip(*found, strict=True))  # type: ignore[arg-type]

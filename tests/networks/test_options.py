@@ -226,3 +226,10 @@ def test_a_factory_that_reads_numbers_is_trained_and_looked_at(tmp_path: Path) -
     assert torch.equal(
         reslab.build(name, weights=run.weights).state_dict()["3.bias"], run.network().state_dict()["3.bias"]
     )
+
+
+@pytest.mark.parametrize("larger", [nn.Upsample(scale_factor=2), nn.ConvTranspose2d(4, 4, 2, 2)])
+def test_behind_a_layer_that_enlarges_no_receptive_field_is_told(larger: nn.Module) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), larger, nn.Conv2d(4, 4, 3, padding=1))
+    first, *_, last = anatomy.stages(network, (3, 24, 24))
+    assert first.receptive_field == 3 and last.receptive_field is None

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -431,3 +432,24 @@ def test_weights_that_are_kept_in_half_precision_are_float32(tmp_path: Path) -> 
     assert torch.equal(network.classifier[1].weight, half.classifier[1].weight.float())
     fresh: Any = reslab.build(name, weights="pretrained", head="fresh", num_classes=7)
     assert fresh(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 7)
+
+
+@HUGGING_FACE
+def test_no_network_that_is_looked_at_has_a_part_of_trained_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the library would download, of configurations that ask for it."""
+    import transformers
+
+    from reslab.networks import support
+
+    config = SimpleNamespace(architectures=None, use_pretrained_backbone=True)
+    seen: list[bool] = []
+
+    def build(given: SimpleNamespace) -> None:
+        seen.append(given.use_pretrained_backbone)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transformers.AutoConfig, "for_model", lambda kind: config)
+    monkeypatch.setattr(transformers.AutoModel, "from_config", build)
+    with pytest.raises(KeyboardInterrupt):
+        support._huggings("detr")
+    assert seen == [False]
