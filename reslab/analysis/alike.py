@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Images, analysis, as_view, check_alone, check_repeatable, evaluating
+from reslab.analysis.subject import Images, analysis, as_view, check_alone, evaluating
 from reslab.analysis.sweeping import entered
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
@@ -125,7 +125,6 @@ def alike(
     sizes = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     with evaluating(one), evaluating(two), torch.inference_mode():
         for view in (one, two):
-            check_repeatable(view.whole, images)
             check_alone(view.whole, images, "representations depend on the mini-batches; give it statistics")
         for start in range(0, len(images), batch):
             x = images[start : start + batch]

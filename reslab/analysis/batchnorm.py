@@ -135,7 +135,7 @@ def loss_smoothness(
 
     Args:
         network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
-        images: `[B, C, H, W]`.
+        images: `[B, …]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: the step's unit.
         multiples: steps, in learning rates.
@@ -200,7 +200,7 @@ def covariate_shift(
 
     Args:
         network: a network, or its view; BatchNorms use batch statistics, and everything else is in evaluation mode.
-        images: `[B, C, H, W]`.
+        images: `[B, …]`.
         labels: int64 `[B]`, or whatever the loss takes.
         learning_rate: of the update.
         layers: names; none means all.

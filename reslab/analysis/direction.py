@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import (
     Images,
     Labels,
@@ -57,8 +57,6 @@ class Directions(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block: the means over the images, and the share of images for which F(x) goes downhill."""
-        import pandas as pd
-
         known = self.cosine.isfinite()
         downhill = (self.cosine > 0).sum(1) / known.sum(1)
         rows = {
@@ -67,7 +65,7 @@ class Directions(Result):
             "downhill": downhill.tolist(),
             "ratio": self.ratio.nanmean(1).tolist(),
         }
-        return pd.DataFrame(rows, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return per_block(self.blocks, rows)
 
     def figure(self) -> "Figure":
         """Return the cosine of every block: its mean, and the middle half of the images."""
@@ -152,7 +150,7 @@ def _of_batch(view: View, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     recorder = Recorder(view, view.graph, kept, differentiable=True)
     value = loss_value(loss, recorder.run(images, None), labels)
     inputs = [recorder.values[place.input] for place in places]
-    gradients = torch.autograd.grad(value, inputs)
+    gradients = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
     rows = []
     for place, x, gradient in zip(places, inputs, gradients, strict=True):
         added = torch.stack([recorder.values[branch].detach().double() for branch in place.branches]).sum(0).flatten(1)

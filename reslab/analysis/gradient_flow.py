@@ -6,6 +6,7 @@ BatchNorm, over depth.
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,14 +17,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.removal import importance, remove_each, remove_random, reorder
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value, out_of_view
 from reslab.analysis.twin import without_batchnorm
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
-from reslab.gates.inputs import Whole
-from reslab.gates.view import Live, View
-from reslab.gates.view import view as view_of
+from reslab.gates.planning import Live
 from reslab.progress import Progress, silent
 from reslab.state import copied
 
@@ -92,14 +91,12 @@ class GradientFlow(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block: its input, and the gradients of its output and of its parameters."""
-        import pandas as pd
-
         columns = {
             "forward rms": self.forward[1:].tolist(),
             "gradient norm": self.backward[1:].tolist(),
             "parameter gradient norm": self.parameters.tolist(),
         }
-        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return per_block(self.blocks, columns)
 
     def figure(self) -> "Figure":
         """Return signals and gradients over the blocks, on logarithmic axes."""
@@ -157,7 +154,7 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
 
     Args:
         network: any network with blocks or repeated units, or its view.
-        images: `[B, C, H, W]`.
+        images: `[B, …]`.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels.
 
@@ -260,27 +257,27 @@ def through_training(
     if not any(parameter.requires_grad for parameter in trained.parameters()):
         trained.requires_grad_()  # a network for evaluation; in another, what is frozen stays so
     with torch.enable_grad():
-        view = _view_as(network, trained, images)
-        optimizer = torch.optim.SGD(trained.parameters(), lr=learning_rate, momentum=momentum)
-        at, flows = [], []
+        view = as_view(trained, images, like=network)
+        learning = [parameter for parameter in trained.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=learning_rate, momentum=momentum)
+        at, flows = list[int](), list[GradientFlow]()
         for step in range(steps + 1):
             batch = torch.randperm(len(labels), generator=generator)[:batch_size]
             if step % every == 0 or step == steps:
+                if at and not all(parameter.isfinite().all() for parameter in trained.parameters()):
+                    warnings.warn(
+                        f"training diverged after step {at[-1]}, where the flows end; a learning_rate under "
+                        f"{learning_rate:g} may not",
+                        stacklevel=3,
+                    )
+                    break
                 at.append(step)
                 flows.append(gradient_flow(view, images[batch], labels[batch], loss=loss))
             optimizer.zero_grad()
-            loss_value(loss, trained(images[batch]), labels[batch]).backward()
+            loss_value(loss, trained(images[batch]), labels[batch]).backward(inputs=learning)
             optimizer.step()
             progress("training-flow", step, steps)
     return TrainingFlow(at, flows)
-
-
-def _view_as(network: nn.Module, trained: nn.Module, images: Tensor) -> View:
-    """Return the view of a copy of the network, with the blocks that the network's own view declares, if it is one."""
-    if not isinstance(network, View) or not network.declarations:
-        return as_view(trained, images)
-    copy = trained.network if isinstance(trained, Whole) else trained
-    return view_of(copy, images[:2], blocks=network.declarations, output=network.output)
 
 
 def _copied(live: Live) -> Live:

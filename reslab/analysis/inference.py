@@ -14,7 +14,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from reslab.analysis.subject import ROUNDING, agree
 from reslab.errors import check_one_of
 from reslab.gates.inputs import in_dtype
-from reslab.gates.view import Live, View
+from reslab.gates.planning import Live
+from reslab.gates.view import View
 from reslab.state import copied
 
 Precision = Literal["32", "bf16"]

@@ -138,8 +138,13 @@ class _Link(NamedTuple):
         """
         arriving = [] if direct is None else [(self.shortcut, direct)]
         arriving += [] if through is None else [(branch, through) for branch in self.branches]
+        arriving = [(end, gradient) for end, gradient in arriving if end.requires_grad]
+        if not arriving:  # sides through which no gradient goes, such as that of x.detach()
+            return torch.zeros_like(self.before)
         ends, gradients = zip(*arriving, strict=True)
-        (pulled,) = torch.autograd.grad(ends, self.before, gradients, retain_graph=True)
+        (pulled,) = torch.autograd.grad(
+            ends, self.before, gradients, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         return pulled
 
 
@@ -159,7 +164,7 @@ def path_spectrum(
 
     Args:
         network: a chain of residual blocks, or its view.
-        images: `[B, C, H, W]`.
+        images: `[B, …]`.
         labels: int64 `[B]`, or whatever the loss takes.
         loss: of outputs and labels; the mean cross-entropy by default.
         progress: notified of the blocks done.
@@ -189,7 +194,7 @@ def path_spectrum(
             by_length = [link.pull(*both) for both in zip([*by_length, None], [None, *by_length], strict=True)]
             progress("paths", len(view) - len(links), len(view))
     stacked = torch.stack(by_length)
-    return PathSpectrum(stacked, stacked.flatten(2).norm(dim=2).mean(1))
+    return PathSpectrum(stacked, _mean_norm(stacked.flatten(2)))
 
 
 @analysis("sampled-paths", "Veit et al.'s estimate of the same", needs=("chain",), images=32, trained=True)
@@ -245,8 +250,16 @@ def sample_paths(
                 _along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist()))
                 for _ in range(draws)
             ]
-            norms.append(torch.stack([g.flatten(1).norm(dim=1).mean() for g in draw]).mean())
+            norms.append(_mean_norm(torch.stack(draw).flatten(2)).mean())
     return SampledPaths(lengths, torch.stack(norms), [comb(n, length) for length in lengths])
+
+
+def _mean_norm(gradient: Float[Tensor, "k b values"]) -> Float[Tensor, "k"]:
+    """Return the norm of each image's part, averaged over the batch: in float64 on the way, as squares under 1e-38 are
+    0 in float32.
+    """
+    norms = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64).mean(1)
+    return norms.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 def _along(links: Sequence[_Link], gradient: Tensor, taken: set[int]) -> Tensor:

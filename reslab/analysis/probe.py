@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.alike import outputs
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, check_repeatable, evaluating
 from reslab.analysis.sweeping import batch_of, batches
 from reslab.errors import WrongValueError
@@ -37,10 +37,7 @@ class Probes(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
-        import pandas as pd
-
-        index = pd.Index([block.name for block in self.blocks], name="block")
-        return pd.DataFrame({"error": self.error.tolist()}, index=index)
+        return per_block(self.blocks, {"error": self.error.tolist()})
 
     def figure(self) -> "Figure":
         """Plot the errors over the depth, with two standard errors of a fraction of so many images."""

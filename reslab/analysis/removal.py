@@ -13,12 +13,13 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Classes, Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
 from reslab.errors import UnseenError, WrongValueError
 from reslab.gates.gating import Block
-from reslab.gates.view import Live, View
+from reslab.gates.planning import Live
+from reslab.gates.view import View
 from reslab.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ class Removals(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
-        import pandas as pd
-
         rows = {
             "stage": [block.stage for block in self.blocks],
             "kind": [block.kind for block in self.blocks],
@@ -45,7 +44,7 @@ class Removals(Result):
             "error": self.without.tolist(),
             "increase": (self.without - self.error).tolist(),
         }
-        return pd.DataFrame(rows, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return per_block(self.blocks, rows)
 
     def figure(self) -> "Figure":
         """Plot the error without each block; blocks that change shape are marked."""
@@ -107,11 +106,7 @@ class Importance(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
-        import pandas as pd
-
-        return pd.DataFrame(
-            {"dL/dg": self.gradient.tolist()}, index=pd.Index([block.name for block in self.blocks], name="block")
-        )
+        return per_block(self.blocks, {"dL/dg": self.gradient.tolist()})
 
     def figure(self) -> "Figure":
         """Plot the gradients as bars."""
@@ -143,7 +138,7 @@ def remove_each(
 
     Args:
         network: any network of logits `[B, classes]` with blocks, or its view.
-        images: `[N, C, H, W]`, run in batches, or as one batch if outputs depend on it.
+        images: `[N, …]`, run in batches, or as one batch if outputs depend on it.
         labels: int64 `[N]`.
         precision: "32" or "bf16".
         progress: notified of the images done.
@@ -292,7 +287,10 @@ def reorder(
     movable = [
         index
         for index, block in enumerate(view.blocks)
-        if index and block.identity and not view.parameters_between(index)
+        if index
+        and block.identity
+        and not view.parameters_between(index)
+        and view.shapes.get(index) == view.shapes.get(index - 1)  # behind a pool it would run without that
     ]
     # neighbours of one stage and one shape: what does not move parts those before it from those behind
     groups = [

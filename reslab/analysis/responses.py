@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_network, evaluating, path_in
@@ -105,10 +106,13 @@ class _Recorder(TorchFunctionMode):
         super().__init__()
         self.kernel = kernel
         self.found: list[Response] = []
-        self._newest: Tensor | None = None  # the output of the last measured convolution
+        # what a measured convolution put out: its place among those found, and how often it had been written into
+        self._made: Any = WeakTensorKeyDictionary()
         self._inside = ""  # the layer that runs
         self._names: dict[nn.Module, str] = {
-            module: path_in(network, name) for name, module in network.named_modules() if isinstance(module, _LAYERS)
+            module: path_in(network, name)
+            for name, module in network.named_modules()
+            if isinstance(module, _LAYERS) or not any(module.children())
         }
         self._owners = {  # for weights that a convolution uses outside its layer
             parameter: path_in(network, name.rpartition(".")[0]) for name, parameter in network.named_parameters()
@@ -130,20 +134,26 @@ class _Recorder(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if func in _CONVOLUTIONS:
-            self._newest = None
             weight = args[1] if len(args) > 1 else kwargs["weight"]
             if self.kernel is None or set(weight.shape[2:]) == {self.kernel}:
-                self._newest = out
+                self._made[out] = len(self.found), _writes(out)
                 name = self._owners.get(weight, self._inside)
                 self.found.append(Response(name, name, _std(out)))
-        elif func in _BATCH_NORMS and args[0] is self._newest:
-            self.found[-1] = Response(self.found[-1].convolution, self._inside, _std(out))
+        elif func in _BATCH_NORMS and args[0] in self._made:
+            place, writes = self._made[args[0]]
+            if writes == _writes(args[0]):  # else a ReLU or an addition in place has come between
+                self.found[place] = Response(self.found[place].convolution, self._inside, _std(out))
         return out
 
 
 _CONVOLUTIONS = (torch.conv1d, torch.conv2d, torch.conv3d)
 _BATCH_NORMS = (F.batch_norm, torch.batch_norm)
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, _BatchNorm)
+
+
+def _writes(values: Tensor) -> int:
+    """Return how often a tensor was written into, as far as torch counts it."""
+    return 0 if values.is_inference() else values._version
 
 
 def _std(values: Tensor) -> float:

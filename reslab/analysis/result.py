@@ -1,15 +1,18 @@
 """The base class of every analysis's result."""
 
 import io
-from abc import abstractmethod
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from reslab.gates.gating import Block
 
-class Result:
+
+class Result(ABC):
     """A measurement that displays itself: as a table, as a figure, and in a notebook as both."""
 
     @abstractmethod
@@ -23,6 +26,13 @@ class Result:
     def _repr_html_(self) -> str:
         picture = drawn(self.figure(), "svg").decode()
         return f"{self.to_frame().to_html()}{picture[picture.index('<svg') :]}"
+
+
+def per_block(blocks: "Sequence[Block]", columns: Mapping[str, Any]) -> "pd.DataFrame":
+    """Return a table with a row per block, by name."""
+    import pandas as pd
+
+    return pd.DataFrame(columns, index=pd.Index([block.name for block in blocks], name="block"))
 
 
 def new_figure(width: float = 7.0, height: float = 3.5) -> "Figure":

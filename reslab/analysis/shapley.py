@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from reslab.analysis.inference import Precision
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared
 from reslab.errors import WrongValueError
 from reslab.gates.gating import Block
-from reslab.gates.view import Live, View
+from reslab.gates.planning import Live
+from reslab.gates.view import View
 from reslab.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -42,10 +43,8 @@ class ShapleyValues(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block."""
-        import pandas as pd
-
         columns = {"shapley": self.values.tolist(), "standard error": self.standard_error.tolist()}
-        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return per_block(self.blocks, columns)
 
     def figure(self) -> "Figure":
         """Plot the values as bars, with two standard errors."""

@@ -18,7 +18,9 @@ from reslab.analysis.declared import with_needs
 from reslab.errors import MismatchError, UnseenError, WrongValueError, told, worded
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.inputs import Inputs, Output, Whole, cloned, is_written, outputs_by_name, tensors_of
-from reslab.gates.view import View, unwrapped, view
+from reslab.gates.making import view
+from reslab.gates.view import View
+from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve, whole_float32
 
 P = ParamSpec("P")
@@ -173,8 +175,9 @@ def _detached(name: str, values: Any) -> Any:
     return values.clone() if values.is_inference() else values.detach()
 
 
-def as_view(network: nn.Module, images: Tensor) -> View:
-    """Return the network's view, or the view itself if it is one.
+def as_view(network: nn.Module, images: Tensor, like: nn.Module | None = None) -> View:
+    """Return the network's view, or the view itself if it is one; that of a copy has the blocks that the original's
+    view (`like`) declares.
 
     Raises:
         UserError: if its weights are not sound, it has no blocks, or it does not accept the images.
@@ -183,7 +186,9 @@ def as_view(network: nn.Module, images: Tensor) -> View:
         as_network(network, images)
         return network
     check_weights(_alone(network))
-    return view(_alone(network), images[:2], output=network.output if isinstance(network, Whole) else None)
+    declared = like.declarations if isinstance(like, View) else None
+    chosen = network.output if isinstance(network, Whole) else None
+    return view(_alone(network), images[:2], blocks=declared, output=chosen)
 
 
 def as_network(network: nn.Module, images: Tensor) -> nn.Module:
@@ -273,8 +278,9 @@ def check_alone(network: Callable[[Any], Any], images: Tensor, so: str) -> None:
     """Reject a network whose output for an image is not of that image alone; `so` is what follows from it.
 
     Raises:
-        UserError: if that is the case in its current mode.
+        UserError: if that is the case in its current mode, or its output is random.
     """
+    check_repeatable(network, images)
     if not answers_alone(network, images):
         raise UnseenError(
             f"the output for an image depends on the rest of its batch (BatchNorm without statistics?), so {so}"

@@ -13,7 +13,8 @@ from reslab.analysis.inference import Precision, fast_view
 from reslab.analysis.subject import Loss, answers_alone, check_batch, check_logits, check_repeatable, loss_value
 from reslab.gates.gating import Gates
 from reslab.gates.inputs import cloned, tensors_of
-from reslab.gates.view import Live, View
+from reslab.gates.planning import Live
+from reslab.gates.view import View
 
 BATCH = 250
 

@@ -4,7 +4,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from reslab.errors import UnseenError
-from reslab.gates.view import View, unwrapped
+from reslab.gates.view import View
+from reslab.gates.wrapped import unwrapped
 from reslab.state import copied
 
 

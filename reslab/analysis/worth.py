@@ -15,7 +15,7 @@ from reslab.analysis.inference import Precision
 from reslab.analysis.lesions import KINDS, Metric, lesions
 from reslab.analysis.ranking import RankCorrelation, spearman
 from reslab.analysis.removal import importance
-from reslab.analysis.result import Result, new_figure
+from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.shapley import shapley
 from reslab.analysis.subject import Classes, Images, Loss, analysis, as_view, evaluating
 from reslab.analysis.sweeping import batch_of, batches, entered, in_other_memory
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 LESION = "loss, zero"
 """The measure that the others are compared with: the rise of the loss with the branch at zero."""
-
-CHEAP = ("first order", "turn", "ratio", "parameters", "macs")
-"""Measures that damage no block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,13 +75,11 @@ class Worth(Result):
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per block and a column per measure."""
-        import pandas as pd
-
         whole = {"parameters", "macs"}
         columns = {
             name: (values.long() if name in whole else values).tolist() for name, values in self.measures.items()
         }
-        return pd.DataFrame(columns, index=pd.Index([block.name for block in self.blocks], name="block"))
+        return per_block(self.blocks, columns)
 
     def figure(self) -> "Figure":
         """Plot the lesions of each block, and the rank correlation of every other measure with the lesion by zero."""

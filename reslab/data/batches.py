@@ -43,8 +43,11 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
             break
     if not images:
         raise MissingError("no images were given; expected at least one")
-    if len(shapes := list({tuple(x.shape[1:]): None for x in images})) > 1:
-        raise WrongValueError(f"the loader's images differ in shape, {shapes[0]} and {shapes[1]}; resize them to one")
+    for what, parts, advice in (("images", images, "resize"), ("labels", labels, "pad")):
+        if len(shapes := list({tuple(part.shape[1:]): None for part in parts})) > 1:
+            raise WrongValueError(
+                f"the loader's {what} differ in shape, {shapes[0]} and {shapes[1]}; {advice} them to one"
+            )
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 

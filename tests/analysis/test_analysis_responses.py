@@ -129,3 +129,41 @@ def test_misuse_is_refused_in_one_line() -> None:
     nn.init.constant_(next(broken.parameters()), float("nan"))
     with refused(UnseenError, "conv1.weight", "NaN"):
         responses(broken, torch.randn(2, 1, 8, 8))
+
+
+@pytest.mark.parametrize("between", [nn.ReLU, nn.Hardtanh])
+def test_what_is_written_into_a_response_is_none_of_it(between: type[nn.ReLU]) -> None:
+    conv, images = nn.Conv2d(1, 4, 3), torch.randn(8, 1, 8, 8)
+    apart, in_place = (
+        responses(nn.Sequential(conv, between(inplace=way), nn.BatchNorm2d(4)).eval(), images) for way in (False, True)
+    )
+    assert apart == in_place and apart.layers[0].layer == "0"
+
+
+def test_each_convolution_has_its_own_batchnorm_in_whatever_order_they_run() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 4, 3), nn.Conv2d(1, 4, 3)
+            self.norm_a, self.norm_b = nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.a(x), self.b(x)
+            return self.norm_a(a) + self.norm_b(b)
+
+    found = responses(Both().eval(), torch.randn(8, 1, 8, 8)).layers
+    assert [(layer.convolution, layer.layer) for layer in found] == [("a", "norm_a"), ("b", "norm_b")]
+
+
+def test_a_convolution_whose_weight_is_computed_has_its_layers_name() -> None:
+    class Equalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(4, 4, 3, 3))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.conv2d(x, self.weight / 6, padding=1)
+
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), Equalised(), nn.ReLU(), Equalised()).eval()
+    found = responses(network, torch.randn(8, 1, 8, 8)).layers
+    assert [layer.convolution for layer in found] == ["0", "2", "4"]

@@ -300,3 +300,13 @@ def test_attention_is_counted() -> None:
         assert (
             count_macs(Attention().to(place), torch.empty(1, 32, 16, device=place)) == 32 * 16 * 64 + 2 * 32 * 32 * 16
         )
+
+
+@pytest.mark.parametrize("name", ["direction", "jacobian", "shattering", "split", "alike"])
+def test_a_network_that_draws_is_refused_for_that(name: str) -> None:
+    class Drops(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.dropout(x, 0.5)
+
+    with refused(UnseenError, "different outputs for the same input"):
+        ANALYSES[name](tower(Block(), Drops()), X, Y)

@@ -78,3 +78,18 @@ def test_a_network_without_sums_points_nowhere() -> None:
         direction(zoo.build("cifar_plain", depth=8), torch.randn(2, 3, 16, 16), torch.zeros(2, dtype=torch.int64))
     with refused(MismatchError):
         direction(toy_network(2), torch.randn(2, 3, dtype=torch.float64), torch.zeros(3, dtype=torch.int64))
+
+
+def test_a_block_that_runs_without_gradient_has_no_direction_and_the_others_have() -> None:
+    class Backbone(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = (nn.Sequential(nn.Linear(3, 3), nn.Tanh()) for _ in range(2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                x = x + self.first(x)
+            return x + self.last(x)
+
+    cosine = direction(Backbone().eval(), torch.randn(4, 3), torch.arange(4) % 3).cosine
+    assert cosine[0].isnan().all() and cosine[1].isfinite().all()

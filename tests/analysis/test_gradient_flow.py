@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.gradient_flow import gradient_flow, through_training, torchvision_tour, without_batchnorm
 from reslab.data import load_data
-from reslab.errors import FailedError, WrongValueError
+from reslab.errors import FailedError, UnseenError, WrongValueError
 from reslab.networks import zoo
 from reslab.residual import view
 from reslab.stories import gradient_flow as story
@@ -141,9 +141,10 @@ def test_training_is_followed_through_the_blocks_that_a_view_declares() -> None:
     network = nn.Sequential(Looks(nn.Linear(3, 3)), Looks(nn.Linear(3, 3)))
     x, y = torch.randn(4, 3), torch.arange(4) % 3
     declared = view(network, x, blocks={"0": ("branch", None), "1": ("branch", None)})
-    for seen, kind in ((declared, "add"), (network, "unit")):
-        flow = through_training(seen, x, y, steps=1, every=1)
-        assert [(block.name, block.kind) for block in flow.flows[1].blocks] == [("0", kind), ("1", kind)]
+    flow = through_training(declared, x, y, steps=1, every=1)
+    assert [(block.name, block.kind) for block in flow.flows[1].blocks] == [("0", "add"), ("1", "add")]
+    with refused(UnseenError, "declare it"):
+        through_training(network, x, y, steps=1, every=1)
 
 
 def test_through_training_leaves_the_network_and_measures_its_copy() -> None:
@@ -193,3 +194,10 @@ def test_the_tour_follows_the_installed_source() -> None:
     assert tour.stops[1].numbers == {"stride of conv1": 1, "stride of conv2": 2}
     assert "잔차 덧셈" in tour.text("ko") and "residual addition" in tour.text("en")
     assert len(tour.to_frame()) == 7 and tour.figure()
+
+
+def test_a_training_that_diverges_ends_the_flows_and_says_so() -> None:
+    network = nn.Sequential(*(Toy(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))) for _ in range(2)))
+    with pytest.warns(UserWarning, match=r"training diverged after step \d, where the flows end"):
+        found = through_training(network, torch.randn(8, 4), torch.arange(8) % 3, steps=3, every=1, learning_rate=1e30)
+    assert 1 <= len(found.flows) < 4

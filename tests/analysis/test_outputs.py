@@ -23,10 +23,11 @@ from torch.utils import _pytree as pytree
 
 from reslab.analysis import NEEDS, Analysis, analyses, declared
 from reslab.analysis.declared import BESIDE
+from reslab.analysis.gradient_flow import gradient_flow
 from reslab.analysis.removal import remove_each
 from reslab.analysis.shattering import shattering
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, UserError, WrongValueError
-from reslab.gates.view import view
+from reslab.gates.making import view
 
 
 @dataclass
@@ -291,3 +292,25 @@ def test_every_analysis_and_need_has_its_korean_and_no_other() -> None:
     for each in analyses().values():
         shows, needs = each.in_korean()
         assert all(re.search("[가-힣]", text) for text in (shows, needs)) and needs.count("[") == each.needed.count("[")
+
+
+class Deep(nn.Module):
+    """Two blocks; in training, a second classifier after the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.fc, self.aux = (nn.Linear(8, 8) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        first = x + self.a(x.relu())
+        logits = self.fc(first + self.b(first.relu()))
+        return (logits, self.aux(first)) if self.training else logits
+
+
+def test_of_outputs_that_come_in_training_mode_alone_the_first_is_chosen() -> None:
+    network, x, y = Deep().train(), torch.randn(6, 8), torch.arange(6)
+    found = gradient_flow(network, x, y, output=0)
+    assert found.loss == pytest.approx(F.cross_entropy(network(x)[0], y).item())
+    assert gradient_flow(network.eval(), x, y, output=0).loss == pytest.approx(F.cross_entropy(network(x), y).item())
+    with refused(UnknownNameError, "'logits'"):
+        gradient_flow(network, x, y, output="logits")

@@ -141,3 +141,15 @@ def test_nonsense_is_refused(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
         reorder(zoo.build("cifar_resnet", depth=8, in_channels=1), images, labels, swaps=[1])
     with refused(UnseenError, "chain"):
         reorder(zoo.build("cifar_plain", depth=20, in_channels=1), images, labels, swaps=[1])
+
+
+def test_a_block_is_not_exchanged_with_one_before_a_pool() -> None:
+    blocks = [Toy(nn.Conv2d(4, 4, 3, padding=1)) for _ in range(4)]
+    ends = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    stem = nn.Conv2d(3, 4, 3, padding=1)
+    network = nn.Sequential(stem, *blocks[:2], nn.MaxPool2d(2), *blocks[2:], *ends).eval()
+    sizes = set[int]()
+    blocks[3].register_forward_pre_hook(lambda _, inputs: sizes.add(inputs[0].shape[-1]))
+    with refused(UnseenError):  # no two blocks of one place are left
+        reorder(network, torch.randn(16, 3, 8, 8), torch.arange(16) % 10, swaps=[1], draws=4)
+    assert sizes <= {4}

@@ -13,7 +13,8 @@ from test_outputs import SETTINGS, One
 from torch import Tensor, nn
 
 from reslab.analysis import analyses
-from reslab.gates.view import View, view
+from reslab.gates.making import view
+from reslab.gates.view import View
 from reslab.networks import zoo
 
 EVERY = {each.name: each for each in analyses().values()}

@@ -623,3 +623,26 @@ def test_gates_and_replacements_that_are_none_are_told(asked: dict[str, Any], ki
     seen = reslab.view(reslab.build("resnet20", weights="digits").eval(), images)
     with refused(kind):
         seen(images, **asked)
+
+
+class Store:
+    """What a network keeps to be looked at later."""
+
+    def __init__(self) -> None:
+        self.features: Tensor | None = None
+
+
+class Stores(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.store = nn.Linear(8, 8), Store()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.store.features = x + self.layer(x)
+        return self.store.features
+
+
+def test_what_a_forward_keeps_on_an_object_of_its_own_is_as_before() -> None:
+    network = Stores().eval()
+    reslab.view(network, torch.randn(2, 8))
+    assert network.store.features is None

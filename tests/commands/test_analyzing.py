@@ -10,13 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from helpers import assert_refused, reslab_here, slow_unless, snapshot
+from helpers import assert_refused, refused, reslab_here, slow_unless, snapshot
 
 from reslab.analysis import analyses
 from reslab.commands import tables
 from reslab.commands.analyze import analyze_model
 from reslab.data import load_data
-from reslab.errors import UserError
+from reslab.errors import UserError, WrongValueError
 from reslab.networks import zoo
 from reslab.weights.files import to_bytes
 
@@ -258,3 +258,15 @@ def test_mistakes_are_one_line(
     monkeypatch.delitem(sys.modules, "my_own", raising=False)
     done = reslab_here("analyze", *arguments)
     assert_refused(done, *values)
+
+
+def texts() -> dict[str, object]:
+    """A factory of a network whose labels are padded within each batch alone."""
+    x = torch.randn(8, 1, 8, 8)
+    loader = [(x[:4], torch.zeros(4, 5, dtype=torch.int64)), (x[4:], torch.zeros(4, 7, dtype=torch.int64))]
+    return {"network": zoo.build("cifar_resnet", depth=8, in_channels=1), "loader": loader, "loss": torch.dist}
+
+
+def test_labels_of_several_lengths_are_refused_in_one_line() -> None:
+    with refused(WrongValueError, "labels differ in shape"):
+        analyze_model("importance", f"{__name__}:texts", images=8)
