@@ -14,7 +14,7 @@ from torch import nn
 from reslab.data.classes import match
 from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
-from reslab.errors import MismatchError, WrongValueError, worded
+from reslab.errors import MismatchError, WrongValueError, first_few, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
@@ -62,6 +62,8 @@ class Subject:
             UserError: if there is no such network, or the weights do not fit it.
         """
         asked = asked or Asked()
+        if asked.head == "fresh" and like is not None:
+            options = {"num_classes": like.num_classes, **options}
         if isinstance(weights, str):
             network, metadata, told = pretrained(model, weights, options, asked)
             return cls(network, Own(network), told, metadata, head=asked.head)
@@ -90,7 +92,7 @@ class Subject:
             data.part("train")  # whose statistics standardise
             seen = data.fitted(zoo.input_shape(self.network)[1])
             return replace(self, data=seen), seen
-        kept = self.metadata.get("preprocessing", {})
+        kept = self.preprocessing
         seen, standardised = prepared_for(self.network, data, kept, size)
         told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
@@ -98,12 +100,26 @@ class Subject:
                 f"the weights have {told_apart} classes, and {data.name} has {data.num_classes}; give the --data that "
                 "they were trained on"
             )
+        if not kept.get("classes") and kept.get("data") != data.name and self.head is None:
+            warnings.warn(
+                f"the weights name no classes; their outputs are taken for those of {data.name}, in order: "
+                f"{first_few(data.classes)}",
+                stacklevel=2,
+            )
         return replace(self, data=seen, standardised=standardised), seen
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Return how the weights' images are prepared, and what their outputs mean unless another classifier takes the
+        place of the file's.
+        """
+        kept: Mapping[str, Any] = (self.metadata or {}).get("preprocessing", {})
+        return {key: value for key, value in kept.items() if key != "classes" or self.head is None}
 
     def _classes(self, otherwise: int) -> int:
         """Return the number of classes of the weights, from their metadata or their classifier."""
         said: dict[str, int] = (self.metadata or {}).get("card", {"made_for": {}})["made_for"]
-        if "num_classes" in said:
+        if "num_classes" in said and self.head is None:
             return said["num_classes"]
         name = classifier(self.network) if self.head != "none" else None
         last = self.network.get_submodule(name) if name is not None else None

@@ -10,6 +10,8 @@ from reslab.commands.app import Flag, app
 from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from reslab.files import Json
 
 
@@ -69,7 +71,7 @@ def weights(
 
     from reslab.files import write_atomically
     from reslab.networks import zoo
-    from reslab.networks.counting import count_macs, count_params
+    from reslab.networks.counting import count_params
     from reslab.subject import Subject
     from reslab.subject import without as taken_out
     from reslab.weights.files import read_weights, to_bytes
@@ -124,7 +126,7 @@ def weights(
     gone = [*read.without, *blocks]
     if out is not None:
         typed.make_writable(out.parent)
-        kept = read.metadata.get("preprocessing", {})
+        kept = subject.preprocessing
         size = kept.get("size")
         content = (
             to_bytes(written, model, subject.options, {**kept, **prepared}, without=gone)
@@ -141,16 +143,26 @@ def weights(
         "added": fit.added,
         "converted": fit.converted,
         "options": subject.options,
-        "preprocessing": {**read.metadata.get("preprocessing", {}), **prepared},
+        "preprocessing": {**subject.preprocessing, **prepared},
         "notes": fit.notes,
         "assumed": assumed(network),
         "zero_pad": zero_pad,
         "without": gone,
         "parameters": {"network": count_params(network), "written": count_params(written)},
-        "macs": {"network": count_macs(network, image), "written": count_macs(written, image)},
+        "macs": {"network": _macs(network, image), "written": _macs(written, image)},
         "out": str(out) if out else None,
     }
     printing.print_json(report) if json else print_mapping(file, report)
+
+
+def _macs(network: "nn.Module", image: "Tensor") -> int | None:
+    """Return the multiply-adds for an image; None for a network that takes no image of this size."""
+    from reslab.networks.counting import count_macs
+
+    try:
+        return count_macs(network, image)
+    except Exception:  # whatever a forward raises
+        return None
 
 
 def print_mapping(file: Path, report: "Json") -> None:
@@ -178,6 +190,7 @@ def print_mapping(file: Path, report: "Json") -> None:
         counts = [
             f"{report[what]['network']:,} -> {report[what]['written']:,} {name}"
             for what, name in (("parameters", "parameters"), ("macs", "multiply-adds"))
+            if report[what]["network"] is not None
         ]
         print(f"without {', '.join(report['without'])}: {', '.join(counts)}")
     print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")

@@ -122,8 +122,13 @@ def _hugging_face(config: Path) -> Facts:
         ) from None
 
 
+USUAL = {"hidden_act": "relu", "downsample_in_first_stage": False}
+"""Settings of Hugging Face's ResNets that change no tensor, with the values that the networks here have."""
+
+
 def configured(told: Mapping[str, Any], source: str) -> Facts:
-    """Return the facts about a ResNet in a configuration of Hugging Face: where its bottlenecks stride.
+    """Return the facts about a ResNet in a configuration of Hugging Face: where its bottlenecks stride, and what the
+    networks here have otherwise.
 
     transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
 
@@ -133,7 +138,9 @@ def configured(told: Mapping[str, Any], source: str) -> Facts:
     kind, first = told.get("layer_type", "bottleneck"), told.get("downsample_in_bottleneck", False)
     if not isinstance(first, bool) or not isinstance(kind, str):
         raise ValueError(f"{source} is of another kind")
+    of_resnet = told.get("model_type", "resnet") == "resnet"
+    others = {key: told[key] for key, usual in USUAL.items() if of_resnet and told.get(key, usual) != usual}
     if kind != "bottleneck":
-        return Facts()
+        return Facts(others)
     said = f"{source} says downsample_in_bottleneck {str(first).lower()}"
-    return Facts({"stride_in": "1x1" if first else "3x3"}, notes=(said,))
+    return Facts({"stride_in": "1x1" if first else "3x3", **others}, notes=(said,))

@@ -33,6 +33,8 @@ State = dict[str, Tensor]
 
 IN_A_DIRECTORY = ("weights.safetensors", "model.safetensors", "pytorch_model.bin")
 """Weights files in the directory of a run, or of Hugging Face."""
+LONGEST_HEADER = 10**8
+"""Bytes of the header of a safetensors file."""
 DEEPEST = 5
 MOST_CLASSES = 100
 WHERE_CLASSES_END = re.compile(r"GLOBAL (\S+) was not an allowed global")
@@ -147,6 +149,7 @@ VALUES = {
     "fractions",
     "uuid",
     "functools.partial",
+    *("getattr", "_operator.or_"),  # of the members of an Enum
     *("set", "frozenset", "complex", "range", "slice", "bytearray", "dict", "list", "tuple", "int", "float", "str"),
 }
 """Modules and classes of Python's standard library whose objects only hold values."""
@@ -165,6 +168,9 @@ def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
         raise UnusableError(f"{path} cannot be read: {error}") from error
     if start.startswith(HDF5_MAGIC):
         return read_hdf5(path), ()
+    begins_as_safetensors = int.from_bytes(start[:8], "little") < LONGEST_HEADER and start[8:9] == b"{"
+    if begins_as_safetensors or (start.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path)):
+        raise DamagedError(*worded("cut-off", path=path))
     if start[:1] == b"\x80" and not start[2:].startswith(OLD_MAGIC):
         return read_pickle(path), ()
     _see_that_it_is_torchs(path, start)
@@ -186,12 +192,28 @@ def _unpickled(path: Path) -> tuple[Any, tuple[str, ...]]:
                 )  # a warning about pickle protocols; unreadable files raise an error anyway
                 return torch.load(path, map_location="cpu", weights_only=True), tuple(unread)
         except Exception as error:  # damaged bytes make torch raise any exception
+            odd = _filled(error, unread)
+            if odd is not None:
+                unread[odd] = _stand_in(odd, UnreadDefaults if "SETITEM" in str(error) else UnreadQueue)
+                continue
             wanted = WHERE_CLASSES_END.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
             if wanted is None or wanted[1] in unread or len(unread) == MOST_CLASSES or not _harmless(wanted[1]):
                 raise _refusal(path, error, unread) from error
-            module, _, name = wanted[1].rpartition(".")
-            kind = CONTAINERS.get(wanted[1], Unread)
-            unread[wanted[1]] = type(name, (kind,), {"__module__": module or "builtins", "__qualname__": name})
+            unread[wanted[1]] = _stand_in(wanted[1], CONTAINERS.get(wanted[1], Unread))
+
+
+def _stand_in(path: str, kind: type) -> type:
+    """Return a stand-in for a class, under its name."""
+    module, _, name = path.rpartition(".")
+    return type(name, (kind,), {"__module__": module or "builtins", "__qualname__": name})
+
+
+def _filled(error: Exception, unread: Mapping[str, type]) -> str | None:
+    """Return the class of an object that is a dict or a list of a class of its own, which torch does not fill; None if
+    it is not this that stopped the reading.
+    """
+    kinds = ((name, kind) for name, kind in unread.items() if issubclass(kind, Unread))
+    return next((name for name, kind in kinds if f"but got {kind}" in str(error)), None)
 
 
 def _harmless(name: str) -> bool:
@@ -209,8 +231,11 @@ def _harmless(name: str) -> bool:
 
 def _refusal(path: Path, error: Exception, unread: Mapping[str, type]) -> UserError:
     """Return why a file of torch.save cannot be read."""
+    if "torch.distributed.tensor" in str(error):
+        return WrongValueError(*worded("sharded-weights", path=path))
     named = [*unread, *re.findall(r"GLOBAL (\S+)", str(error))]
-    if not isinstance(error, pickle.UnpicklingError) or not named:
+    # of tensors of a class that was not read, torch says that it is no subclass
+    if not named or not (isinstance(error, pickle.UnpicklingError) or "subclass" in str(error)):
         return DamagedError(*worded("damaged-weights", path=path))
     names = few(list(dict.fromkeys(named)))
     return WrongValueError(*worded("more-than-tensors", path=path, names=names))
@@ -250,6 +275,9 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
     if not any(name.endswith("data.pkl") for name in names):
         inside = few(names) if names else Wording("nothing", "없음")
         raise WrongValueError(*worded("a-zip-archive", path=path, inside=inside))
+    with archive.open(next(name for name in names if name.endswith("data.pkl"))) as pickled:
+        if pickled.read(2) > b"\x80\x03":
+            raise WrongValueError(*worded("other-protocol", path=path))
     # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
         raise WrongValueError(

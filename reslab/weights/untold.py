@@ -58,8 +58,9 @@ def settle(
             raise MismatchError("the file's own metadata says that its zero channels are at the end, not centred")
         return "end"
     known = weights.facts.options.get("stride_in")
-    if known is not None and options.get("stride_in", known) != known:
-        raise MismatchError(f"{weights.path} was made for stride_in {known}, not {options['stride_in']}")
+    others = {options.get("stride_in", known), *strides(network)} - {known}
+    if known is not None and others:
+        raise MismatchError(f"{weights.path} was made for stride_in {known}, not {others.pop()}")
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(
             "the file does not state where its bottlenecks stride: add --stride-in 1x1 (the paper) or "

@@ -9,16 +9,17 @@ from argparse import Namespace
 from collections import defaultdict, deque
 from collections.abc import Callable
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import assert_refused, refused, reslab_here
-from safetensors.torch import save
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 from torchvision.models import shufflenet_v2_x0_5
 
@@ -217,6 +218,23 @@ def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) 
         fit(read_weights(tmp_path / "average.pt"), network, raw=True)
 
 
+class Colour(Enum):
+    RED = "red"
+
+
+class Attributes(dict[str, Any]):
+    """A dict of its own class, as configurations often are."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(name)
+
+
+class Names(list[str]):
+    """A list of its own class."""
+
+
 @pytest.mark.parametrize(
     "beside",
     [
@@ -227,6 +245,10 @@ def test_of_several_sets_the_one_taken_and_the_others_are_named(tmp_path: Path) 
         deque([1, 2]),
         datetime(2026, 1, 1),
         partial(torch.optim.SGD, lr=0.1),
+        Colour.RED,
+        Attributes(lr=0.1, depth=20),
+        Names(["a", "b"]),
+        Attributes(inner=Attributes(names=Names(["a"]))),
     ],
 )
 def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, beside: object) -> None:
@@ -237,6 +259,29 @@ def test_objects_beside_the_tensors_are_left_unread_and_named(tmp_path: Path, be
     # whose class torch reads by itself in some releases, under another name in some of Python
     if not isinstance(beside, Path):
         assert any(type(beside).__name__ in note or "scalar" in note for note in found.notes)
+
+
+class Tagged(Tensor):
+    """A tensor of a class of its own."""
+
+
+def test_sound_files_that_torch_does_not_read_are_not_called_damaged(tmp_path: Path) -> None:
+    file, state = tmp_path / "a.pt", Named("a").state_dict()
+    torch.save({"state_dict": state, "example": torch.zeros(3).as_subclass(Tagged)}, file)
+    with refused(WrongValueError, "Tagged"):
+        read_weights(file)
+    torch.save({"state_dict": state}, file, pickle_protocol=4)
+    with refused(WrongValueError, "pickle_protocol"):
+        read_weights(file)
+
+
+@pytest.mark.parametrize(("name", "write"), [("a.pth", torch.save), ("a.safetensors", save_file)])
+def test_a_file_that_was_cut_off_is_told(tmp_path: Path, name: str, write: Callable[..., object]) -> None:
+    file = tmp_path / name
+    write({"weight": torch.randn(100, 100)}, file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with refused(DamagedError, file, "incomplete"):
+        read_weights(file)
 
 
 def test_what_is_no_set_of_weights_is_passed_by(tmp_path: Path) -> None:
@@ -614,6 +659,17 @@ def test_weights_of_one_stride_are_not_loaded_into_others_networks_of_the_other(
             reslab.load_weights(other, file)
     file.write_bytes(to_bytes(Bottleneck(1, 2), "torchvision/resnet50", {}))  # which says nothing of it
     reslab.load_weights(Bottleneck(1, 2), file)
+
+
+def test_a_network_of_ones_own_of_whatever_input_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n",
+        encoding="utf-8",
+    )
+    torch.save(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).state_dict(), "w.pt")
+    done = reslab_here("weights", "w.pt", "--as", "net.py:make", "--out", "own.safetensors", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["macs"] == {"network": None, "written": None}
 
 
 def test_tensors_that_repeat_what_a_file_holds_are_not_written_out(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import assert_refused, refused, reslab_here
+from helpers_images import image_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file, save_model
@@ -28,7 +29,7 @@ from reslab.weights import numpyfiles
 from reslab.weights.files import WeightFile, read_weights, to_bytes
 from reslab.weights.fitting import Fit, fit
 from reslab.weights.names import WRAPPERS
-from reslab.weights.origins import understood
+from reslab.weights.origins import configured, understood
 
 Files = Callable[[Any], Path]
 
@@ -240,7 +241,28 @@ def test_labels_need_a_classifier(tmp_path: Path) -> None:
     assert chance.returncode == 0 and json.loads(chance.stdout)["untrained"] and "UNTRAINED" in chance.stderr
 
 
+@pytest.mark.filterwarnings("ignore:.* left out what the network has no place for")
+def test_with_another_head_the_classes_of_the_files_own_bind_nobody(tmp_path: Path) -> None:
+    trained, fresh = tmp_path / "trained.safetensors", tmp_path / "fresh.safetensors"
+    kept = {"mean": [0.5] * 3, "std": [0.2] * 3, "size": 32, "classes": list("0123456789"), "data": "folder:x"}
+    trained.write_bytes(to_bytes(cifar_resnet(8), "cifar_resnet", {"depth": 8}, kept))
+    data = ("--data", f"folder:{image_folder(tmp_path / 'x', [(32, 32)])}", "--images", "4")
+    words = ("cifar_resnet", "--depth", "8", "--weights", trained)
+    assert reslab_here("analyze", "responses", *words, "--head", "none", *data).returncode == 0
+    done = reslab_here("weights", trained, "--head", "fresh", "--num-classes", "3", "--out", fresh)
+    assert done.returncode == 0 and "classes" not in read_weights(fresh).metadata["preprocessing"]
+
+
 # --- Hugging Face: the network itself, and its configuration ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("fact", [{"hidden_act": "gelu"}, {"downsample_in_first_stage": True}])
+@pytest.mark.parametrize("kind", ["basic", "bottleneck"])
+def test_what_a_configuration_says_of_the_network_is_told(kind: str, fact: dict[str, Any]) -> None:
+    facts = configured({"model_type": "resnet", "layer_type": kind, **fact}, "config.json")
+    assert fact.items() <= facts.options.items()
+    usual = configured({"model_type": "resnet", "layer_type": kind, "hidden_act": "relu"}, "config.json")
+    assert usual.options.keys() <= {"stride_in"}
 
 
 @pytest.mark.slow
