@@ -375,12 +375,27 @@ class Run:
         return {}
 
 
-def out_of_date(results: Sequence[Json], code_digest: str, data: str, images: str | None) -> list[str]:
-    """Return in words how many results were made with different code, or from other images than a data set has now."""
-    code = sum(result["code"] != code_digest for result in results)
-    others = sum(result.get("images", images) != images for result in results)
+def out_of_date(results: Sequence[Json], code_digest: str, data: str, now: Json) -> list[str]:
+    """Return in words how many results were made with different code, from other images than a data set has now, or
+    with other names of its classes.
+
+    Args:
+        results: of runs.
+        code_digest: of the current code.
+        data: the data set's name.
+        now: what it has now of what results say of it: the fingerprint of its `images`, and its `classes`.
+    """
+
+    def differing(key: str) -> int:
+        return sum(key in now and result.get(key, now[key]) != now[key] for result in results)
+
+    counts = {
+        "made with different code": sum(result["code"] != code_digest for result in results),
+        f"made from other images than {data} has now": differing("images"),
+        f"made when the classes of {data} had other names": differing("classes"),
+    }
     said = []
-    for old, what in ((code, "made with different code"), (others, f"made from other images than {data} has now")):
+    for what, old in counts.items():
         if old:
             which = "this result was" if len(results) == 1 else f"{old} of {len(results)} results were"
             said.append(f"{which} {what}; another --out measures again")

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from time import perf_counter
@@ -35,6 +35,7 @@ from reslab.subject import Subject, prepared_for
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import SCALES, evaluate_multi_scale, evaluate_ten_crop, logits_of
 from reslab.training.evaluation import evaluate as errors_of
+from reslab.training.layout import fastest_layout
 from reslab.training.objective import Batch, Classes, OwnLoss
 from reslab.weights.shipped import locate
 from reslab.weights.untold import Asked, ZeroPadSide
@@ -118,7 +119,7 @@ def evaluate(
     those of one's own network.
 
     Args:
-        model: the network's name, or any network as it is, which takes `data` and `loss` alone, and `part`.
+        model: the network's name, or any network as it is, which takes `data`, its `part` and `size`, and `loss` alone.
         weights: of a named network: a file, or the name of trained ones: "digits", "torchvision", "pretrained",
             "hf:microsoft/resnet-50".
         data: a data set, or its name as `load_data` takes it; for one's own network also a loader, whose batches are
@@ -156,8 +157,16 @@ def evaluate(
     if isinstance(data, str):
         data = load_data(data, download=download, progress=progress)
     if isinstance(model, nn.Module):
-        if weights is not None or options:
-            raise WrongValueError("a network of one's own is evaluated as it is, and takes no weights and no options")
+        asked = {
+            **{"weights": weights is not None, "options": bool(options), "view": view != "single", "raw": raw},
+            **{"batchnorm": batchnorm != "stored", "zero_pad": zero_pad is not None},
+            "size (with own batches)": size is not None and not isinstance(data, Dataset),
+        }
+        if unused := [name for name, given in asked.items() if given]:
+            raise WrongValueError(f"a network of one's own is evaluated as it is, and takes no {', '.join(unused)}")
+        if isinstance(data, Dataset):
+            data.part("train")  # whose statistics standardise
+            data = data if size is None else replace(data, size=size)
         return _own(model, data.batches(part) if isinstance(data, Dataset) else map(pair, data), loss)
     if weights is None or loss is not None or not isinstance(data, Dataset):
         raise WrongValueError(
@@ -166,7 +175,8 @@ def evaluate(
         )
     chosen = weights if is_word(weights) else locate(weights, model)
     subject, data = Subject.of(model, chosen, options, asked=Asked(zero_pad, raw=raw), like=data).seeing(data, size)
-    network = subject.network.to(memory_format=torch.channels_last)  # the fastest layout for convolutions
+    layout = fastest_layout(subject.network, data.sample(part, 2)[0])
+    network = subject.network.to(memory_format=layout)
     start = perf_counter()
     if batchnorm == "true-average":
         true_average(network, _told(data.shuffled(), progress, "averaging BatchNorm statistics", len(data.labels)))
@@ -176,7 +186,7 @@ def evaluate(
         weights=str(chosen),
         data=data.name,
         part=part,
-        images=len(data.parts[part].labels),
+        images=len(data.part(part).labels),
         view=view,
         batchnorm=batchnorm,
         top1_error=figures["error"],
@@ -218,10 +228,10 @@ def _own(network: nn.Module, batches: Iterable[Batch], loss: Callable[[Any, Any]
 
 def look(network: nn.Module, data: Dataset, part: PartName, view: View, progress: Progress) -> dict[str, float | None]:
     """Return the errors of a network on a part, in one view."""
-    total = len(data.parts[part].labels)
+    total = len(data.part(part).labels)
     if view == "single":
         return errors_of(network, _told(data.batches(part), progress, "evaluating", total))
-    images = data.parts[part].images
+    images = data.part(part).images
     size = data.size or (min(images.shape[2:]) if isinstance(images, Tensor) else zoo.input_shape(network)[1])
     if view == "ten-crop":
         whole = data.resized(part, round(size * 8 / 7), max(1, BATCH_PIXELS // (10 * size**2)))

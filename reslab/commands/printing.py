@@ -107,5 +107,5 @@ def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") ->
     """Warn on standard error of results that were made with different code, or from other images than there are now."""
     from reslab.runs import out_of_date
 
-    for said in out_of_date(results, code_digest, data.name, data.fingerprint):
+    for said in out_of_date(results, code_digest, data.name, data.identity):
         print(f"warning: {said}", file=sys.stderr)

@@ -103,7 +103,7 @@ def images_of(taken: Taken, part: "PartName", count: int | None, data: str) -> "
     if subject.data is None:
         assert subject.own.loader is not None
         return *first(subject.own.loader, count), f"{taken.model}'s loader"
-    x, y = subject.data.sample(part, len(subject.data.parts[part].labels) if count is None else count)
+    x, y = subject.data.sample(part, len(subject.data.part(part).labels) if count is None else count)
     return x, y, f"{data} ({part})"
 
 

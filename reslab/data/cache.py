@@ -28,7 +28,7 @@ from reslab.data.images import Images, Ragged, Statistics, measure
 from reslab.errors import DamagedError, UnusableError, UserError, first_few
 from reslab.progress import Progress
 
-FORMAT = "6"
+FORMAT = "7"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
 CHANGES_ARE_DATED = os.name == "posix"
@@ -68,10 +68,9 @@ def state(path: str | Path, status: os.stat_result) -> str:
 
 class Cached(NamedTuple):
     """The content of a cache: the images and labels of each part, the first part's statistics, the shortest side in
-    pixels, the skipped files, and how many images of the last part are in another too.
+    pixels, the skipped files, and how many images of each part are in an earlier one too.
 
-    `classes` are the names of the classes if nothing else has them. `fingerprint` is of all pixels, sizes and labels,
-    and is empty without a cache.
+    `classes` are the names of the classes if nothing else has them. `fingerprint` is of all pixels, sizes and labels.
     """
 
     parts: list[tuple[Images, Tensor]]
@@ -80,7 +79,7 @@ class Cached(NamedTuple):
     skipped: list[str]
     classes: tuple[str, ...] = ()
     fingerprint: str = ""
-    repeated: int = 0
+    repeated: Sequence[int] = ()
 
 
 def digest(parts: Sequence[Sequence[File]]) -> str:
@@ -150,7 +149,7 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
             / f"{name}-{hashlib.sha256(str(directory).encode(errors='surrogateescape')).hexdigest()[:16]}"
         )
     except UserError:  # a user without a home directory
-        return make()
+        return _in_memory(make())
     files = _files_in(directory)
     if files and (cache := where / digest([files])).exists():
         return _read(cache)
@@ -170,9 +169,27 @@ def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
                 temporary, torch.cat(shapes), torch.cat(labels), list(map(len, labels)), made.skipped, made.classes
             )
     except OSError:
-        return made
+        return _in_memory(made)
     _tidy(where, cache)
     return _read(cache)
+
+
+def _in_memory(made: Cached) -> Cached:
+    """Return images that are in no cache with their fingerprint, which is that of a cache."""
+    pixels, shapes = hashlib.sha256(), []
+    for images, _ in made.parts:
+        assert isinstance(images, Tensor)
+        pixels.update(images.numpy().tobytes())
+        shapes.append(torch.tensor(images.shape[1:]).expand(len(images), -1))
+    labels = [labels for _, labels in made.parts]
+    found = _fingerprint(pixels, torch.cat(shapes), torch.cat(labels), list(map(len, labels)))
+    return made._replace(fingerprint=found)
+
+
+def _fingerprint(pixels: Any, shapes: Tensor, labels: Tensor, counts: list[int]) -> str:
+    """Return the fingerprint of images, given the hash of their pixels."""
+    pixels.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
+    return str(pixels.hexdigest()[:16])
 
 
 def _files_in(directory: Path) -> list[File]:
@@ -234,7 +251,9 @@ def _sound(index: Any, parts: int, classes: int | None) -> bool:
             for names in (index["skipped"], index["classes"])
         )
         and isinstance(index["fingerprint"], str)
-        and isinstance(index["repeated"], int)
+        and isinstance(index["repeated"], list)
+        and all(isinstance(count, int) for count in index["repeated"])
+        and len(index["repeated"]) in (0, parts)
     )
 
 
@@ -339,11 +358,15 @@ def _write_pixels(
     return found
 
 
-def _repeated(images: Sequence[bytes], counts: Sequence[int]) -> int:
-    """Return how many images of the last part are in another too."""
-    last = len(images) - counts[-1]
-    known = set(images[:last])
-    return sum(image in known for image in images[last:])
+def _repeated(images: Sequence[bytes], counts: Sequence[int]) -> list[int]:
+    """Return how many images of each part are in an earlier one too."""
+    found, known, start = list[int](), set[bytes](), 0
+    for count in counts:
+        part = images[start : start + count]
+        found.append(sum(image in known for image in part))
+        known.update(part)
+        start += count
+    return found
 
 
 @contextmanager
@@ -371,7 +394,7 @@ def _write_index(
     counts: list[int],
     skipped: list[str],
     classes: Sequence[str] = (),
-    repeated: int = 0,
+    repeated: Sequence[int] = (),
 ) -> None:
     """Write the layout of the pixels, the fingerprint, and the first part's statistics, for which the pixels are read
     back.
@@ -382,12 +405,10 @@ def _write_index(
         "counts": counts,
         "skipped": skipped,
         "classes": list(classes),
-        "repeated": repeated,
+        "repeated": list(repeated),
     }
     with (temporary / "pixels.bin").open("rb") as pixels:
-        text = hashlib.file_digest(pixels, "sha256")
-    text.update(repr((shapes.tolist(), labels.tolist(), counts)).encode())
-    index["fingerprint"] = text.hexdigest()[:16]
+        index["fingerprint"] = _fingerprint(hashlib.file_digest(pixels, "sha256"), shapes, labels, counts)
     index["statistics"] = tuple(measure(_parts(temporary, index)[0][0]))
     written = io.BytesIO()
     torch.save(index, written)  # into a file, torch tells of a full disk by an error of its own

@@ -41,8 +41,7 @@ class Dataset:
 
     Stored pixels lie between 0 and `unit`. `size` is the side of the network's input, None for unchanged images, and
     `framing` how images are resized to it if not in the paper's way. `statistics` are the first part's, and standardise
-    all parts. `fingerprint` is of all images and labels that may change; it is empty if they come with a library or
-    there is no cache.
+    all parts. `fingerprint` is of all images and labels that may change; it is empty if they come with a library.
     """
 
     name: str
@@ -99,6 +98,11 @@ class Dataset:
         """Return how a network's images are prepared and what its outputs mean, as stored in weights files."""
         mean, std = map(list, (self.statistics.mean, self.statistics.std))
         return {"data": self.name, "mean": mean, "std": std, "size": self.side, "classes": list(self.classes)}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return what may change under a data set's name, as results say it: its images, and its classes' names."""
+        return {"images": self.fingerprint, "classes": list(self.classes)}
 
     @property
     def side(self) -> int | None:

@@ -1,5 +1,6 @@
 """Reading one image file: opened safely, and decoded upright, opaque, with eight bits per channel."""
 
+import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from reslab.errors import first_few
+from reslab.errors import UnusableError, first_few
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -36,6 +37,8 @@ raises an error.
 """
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 """A TIFF's tags BitsPerSample and PhotometricInterpretation, and the latter's value if 0 is white (TIFF 6.0)."""
+OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
+"""Errors in reading a file that may be sound; that of a seek to a place before it is one of damaged bytes."""
 LEVELS = {"L;2": 3, "L;4": 15}
 """The highest level of a PNG's grey of so many bits, by Pillow's name."""
 
@@ -69,7 +72,11 @@ def header(path: Path) -> tuple[bool, int]:
 
 
 def decode(path: Path, mode: str) -> Tensor | None:
-    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded."""
+    """Return an image as `[C, H, W]` uint8, as a viewer shows it, or None if it cannot be decoded.
+
+    Raises:
+        UserError: if the system does not let it be read.
+    """
     # imported here, as torchvision takes a second and a cache does not need it
     from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -78,6 +85,10 @@ def decode(path: Path, mode: str) -> Tensor | None:
             image.load()  # the orientation may come after the pixels
             turn, seen = _turn(image), _opaque(_of_eight_bits(image)).convert(mode)
             return pil_to_tensor(seen if turn is None else seen.transpose(turn))
+    except OSError as error:
+        if error.errno in OF_THE_SYSTEM:
+            raise UnusableError(f"cannot read {path}: {error.strerror}") from error
+        return None
     except Exception:  # damaged bytes make Pillow raise any exception
         return None
 

@@ -23,10 +23,12 @@ from reslab.errors import MismatchError, MissingError, Wording, WrongValueError,
 from reslab.naming import BROKEN
 from reslab.progress import Progress
 
-OF_SYSTEMS = ("__MACOSX",)
-"""Directories that are no class."""
+OF_SYSTEMS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+"""Directories of operating systems, among them thumbnails and deleted files, whose images are none of the data set."""
 MOST_REPEATED = 0.01
-"""The share of test images that may be training images too; CIFAR-10 has some."""
+"""The share of held-out or test images that may be training images too; CIFAR-10 has some."""
+FOR_CHOICES = ("val", "valid", "validation", "dev")
+"""Names under which others keep images for choices."""
 WORDS: dict[PartName, str] = {"train": "train", "heldout": "held-out", "test": "test"}
 
 
@@ -48,11 +50,13 @@ def folder(argument: str, download: bool, progress: Progress) -> Dataset:
     found = decoded(root, list(parts.values()), skip_broken, progress)
     if found.skipped:
         _tell_of_lost_classes(classes, parts, found)
-    if found.repeated > MOST_REPEATED * len(found.parts[-1][1]):
-        count, total = found.repeated, len(found.parts[-1][1])
-        warnings.warn(
-            f"{count:,} of {total:,} test images are training images too, so the test error says little", stacklevel=2
-        )
+    for part, count, (_, labels) in zip(parts, found.repeated, found.parts, strict=True):
+        if count > MOST_REPEATED * len(labels):
+            warnings.warn(
+                f"{count:,} of {len(labels):,} {WORDS[part]} images are training images too, so the {WORDS[part]} "
+                "error says little",
+                stacklevel=2,
+            )
     return Dataset(
         name=f"folder:{argument}",
         parts={name: Part(*part) for name, part in zip(parts, found.parts, strict=True)},
@@ -93,8 +97,9 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
     classes = list(directories)
     if train.samefile(test):
         raise MismatchError(*worded("parts-are-one", train=train, test=test))
-    if test.name == "test" and (root / "val").is_dir():
-        warnings.warn(f"{root / 'val'} is not used: the held-out images are taken from {train}", stacklevel=4)
+    for name in FOR_CHOICES:
+        if name != test.name and (root / name).is_dir():
+            warnings.warn(f"{root / name} is not used: the held-out images are taken from {train}", stacklevel=4)
     if missing := [name for name in directories if name not in of_test]:
         warnings.warn(f"{test} has no images of {first_few(missing)}", stacklevel=4)
     unknown = [name for name in of_test if name not in directories]
@@ -206,7 +211,7 @@ def _files(
 
 
 def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
-    """Yield the files below a directory, except hidden ones.
+    """Yield the files below a directory, except hidden ones and those of operating systems.
 
     Links to directories are followed, but never twice, and never to a parent.
     """
@@ -220,7 +225,7 @@ def _walk(directory: str) -> Iterator["os.DirEntry[str]"]:
         seen.add(real)
         with os.scandir(place) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
+                if entry.name.startswith(".") or entry.name in OF_SYSTEMS:
                     continue
                 if entry.is_dir():
                     (links if entry.is_symlink() else directories).append(entry.path)

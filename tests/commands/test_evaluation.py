@@ -1,6 +1,7 @@
 """Errors by hand, the paper's views against brute force, and BatchNorm's true averages against closed forms."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,49 @@ def test_images_that_have_changed_since_are_noticed(
     assert "this result was made from other images than folder:" in reslab_here(*words).stderr
 
 
+@pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
+def test_weights_that_name_no_classes_are_taken_for_the_datas_with_a_note(tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "x", [(32, 32)])
+    torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
+    words = (
+        "cifar_resnet",
+        "--depth",
+        "8",
+        "--weights",
+        tmp_path / "a.pt",
+        "--zero-pad",
+        "end",
+        "--data",
+        f"folder:{root}",
+    )
+    done = reslab_here("evaluate", *words)
+    assert done.returncode == 0 and "the weights name no classes; their outputs are taken for those of" in done.stderr
+
+
+def test_classes_that_were_renamed_since_are_noticed(tmp_path: Path) -> None:
+    root, out = image_folder(tmp_path / "x"), tmp_path / "runs"
+    words = ("train", "cifar_resnet", "--depth", "8", "--data", f"folder:{root}", "--epochs", "1", "--out", out)
+    assert "other names" not in reslab_here(*words).stderr and "other names" not in reslab_here(*words).stderr
+    for part in ("train", "test"):
+        (root / part / "b c").rename(root / part / "a")  # of the same place in the order
+    said = reslab_here(*words).stderr
+    assert f"this result was made when the classes of folder:{root} had other names" in said
+
+
+@pytest.mark.parametrize("words", [("evaluate",), ("analyze", "removal")], ids=lambda words: words[0])
+def test_of_a_test_part_alone_another_part_is_refused(tmp_path: Path, words: tuple[str, ...]) -> None:
+    root = image_folder(tmp_path / "x", [(32, 32)])
+    shutil.rmtree(root / "train")
+    file = tmp_path / "a.safetensors"
+    kept = {"mean": [0.5] * 3, "std": [0.5] * 3, "classes": ["b c", "가"]}
+    file.write_bytes(to_bytes(zoo.build("cifar_resnet", depth=8, num_classes=2), "cifar_resnet", {"depth": 8}, kept))
+    asked = (*words, "cifar_resnet", "--depth", "8", "--weights", file, "--data", f"folder:{root}", "--part", "heldout")
+    assert_refused(reslab_here(*asked), "has a test part only")
+    with refused(MissingError, "test part only"):  # standardised by the images that it is measured on
+        reslab.evaluate(Pooled(2), data=f"folder:{root}")
+
+
+@pytest.mark.filterwarnings("ignore:the weights name no classes")
 def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
     torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
     root = image_folder(tmp_path / "x", [(32, 32)])
@@ -359,8 +403,8 @@ def test_classes_are_those_of_the_weights_by_name(tmp_path: Path) -> None:
         assert errors(abc, "bc")["top1_error"] == 0.5  # b is the data's first class and the weights' second
     with refused(MismatchError, "a, b, c", "d"):
         errors(abc, "bcd")
-    # by their places: the second is c
-    assert errors(of_classes(tmp_path / "old.safetensors", None), "bcd")["top1_error"] == pytest.approx(2 / 3)
+    with pytest.warns(UserWarning, match="the weights name no classes"):  # by their places: the second is c
+        assert errors(of_classes(tmp_path / "old.safetensors", None), "bcd")["top1_error"] == pytest.approx(2 / 3)
 
 
 def test_an_own_network_sees_labels_by_name_too(tmp_path: Path) -> None:

@@ -404,6 +404,25 @@ def test_a_layout_that_is_not_the_expected_one_is_told(
         load_data(f"folder:{root}")
 
 
+@pytest.mark.parametrize("option", ["", "?broken=skip"])
+def test_an_image_that_the_system_does_not_let_be_read_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    root = image_folder(tmp_path)
+    opened = decoding.Image.open
+
+    def forbidden(path: Path, **how: object) -> Image.Image:
+        if path.name == "03.png":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, **how)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(decoding.Image, "open", forbidden)
+    with refused(UnusableError, "03.png", "Permission denied"):
+        load_data(f"folder:{root}{option}")
+    monkeypatch.undo()
+    assert len(load_data(f"folder:{root}{option}").parts["train"].labels) == 6  # nothing was left out for good
+
+
 def _test_is_train(root: Path) -> None:
     shutil.rmtree(root / "test")
     shutil.copytree(root / "train", root / "test")
@@ -414,6 +433,8 @@ def _test_is_train(root: Path) -> None:
     [
         (lambda root: shutil.rmtree(root / "test" / "가"), "no images of 가"),
         (lambda root: shutil.copytree(root / "test", root / "val"), "val is not used"),
+        (lambda root: shutil.copytree(root / "test", root / "valid"), "valid is not used"),
+        (lambda root: shutil.copy(root / "train/가/00.png", root / "train/가/03.png"), "1 of 2 held-out images are tr"),
         (_test_is_train, "test images are training images too"),
     ],
 )
@@ -431,6 +452,8 @@ def test_names_of_a_korean_windows_are_read_and_systems_directories_are_no_class
     for part in ("train", "test"):
         (root / part / "가").rename(root / part / os.fsdecode("고양이".encode("cp949")))
         (root / part / "__MACOSX").mkdir()
+        write_image(root / part / "b c" / "@eaDir" / "00.png" / "SYNOPHOTO_THUMB_M.jpg", (4, 4))  # of a NAS
+    assert not isinstance(load_data(f"folder:{root}").parts["train"].images, Ragged)
     assert load_data(f"folder:{root}").classes == ("b c", "고양이")
     for part in ("train", "test"):
         (root / part / os.fsdecode("고양이".encode("cp949"))).rename(root / part / os.fsdecode(b"\xff"))

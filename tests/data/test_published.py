@@ -115,10 +115,18 @@ def test_a_user_without_a_home_reads_what_is_given(cifar: Path, monkeypatch: pyt
 def test_without_a_place_for_the_cache_the_images_stay_in_memory(
     cifar: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    cached = load_data(f"cifar10:{cifar}")
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "file"))
-    assert len(load_data(f"cifar10:{cifar}").parts["train"].labels) == 90
+    found = load_data(f"cifar10:{cifar}")
+    assert len(found.parts["train"].labels) == 90
+    assert found.fingerprint == cached.fingerprint != ""  # so a run may be resumed with a cache, or without one
+
+
+def test_the_directory_of_the_files_themselves_will_do(cifar: Path) -> None:
+    given = load_data(f"cifar10:{cifar / 'cifar-10-batches-py'}")
+    assert given.fingerprint == load_data(f"cifar10:{cifar}").fingerprint
 
 
 COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")
