@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
+from types import ModuleType
 from typing import ParamSpec
 
 Given = ParamSpec("Given")
@@ -63,6 +65,17 @@ def end(processes: Iterable[BaseProcess]) -> None:
     for process in processes:
         process.kill()
         process.join()
+
+
+@contextmanager
+def without_script() -> Iterator[None]:
+    """Start children that do not run the user's script again, which may have no `if __name__ == "__main__"`."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager

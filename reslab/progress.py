@@ -69,7 +69,8 @@ def shown(progress: Progress | None) -> Iterator[Progress]:
 def in_notebook() -> bool:
     """Return whether this is a notebook's kernel, which displays HTML."""
     python = sys.modules.get("IPython")
-    return type(python.get_ipython()).__name__ == "ZMQInteractiveShell" if python is not None else False
+    shell = type(python.get_ipython()) if python is not None else object
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in shell.__mro__)  # Colab's is a subclass
 
 
 CELL_SECONDS = 0.2

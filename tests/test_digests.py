@@ -24,6 +24,7 @@ APART = {
     "reslab.digests",
     "reslab.errors",
     "reslab.executors",  # where trials run
+    "reslab.executors.attempts",
     "reslab.executors.memory",
     "reslab.executors.workers",
     "reslab.files",
@@ -113,7 +114,7 @@ def test_all_that_studies_import_and_that_measures_is_covered(tmp_path: Path) ->
     assert imported == APART | LEDGER | {"reslab.ledger.registration", *digests.ROOMS} | own
     assert {path.stem for path in digests.own_files("reslab.studies.batchnorm_role")} == {
         *("batchnorm_role", "descent", "rates", "twins"),
-        *("config", "directory", "kept", "study", "text", "trials"),
+        *("config", "directory", "identity", "kept", "study", "text", "trials"),
     }
 
 
@@ -199,6 +200,7 @@ EVERY = {"trial", "race", "measured by lesion", "measured by bottleneck"}
         ("counting.py", "import", "import sys\nimport", {"measured by lesion", "measured by bottleneck"}),
         ("measures/costs.py", "TOLERANCE = ", "TOLERANCE = 2 * ", {"measured by bottleneck"}),
         ("studies/lesion.py", "import", "import sys\nimport", {"measured by lesion"}),
+        ("executors/attempts.py", "starting", "begins", set()),
     ],
 )
 def test_a_change_of_the_program_changes_the_digests_of_what_it_makes(

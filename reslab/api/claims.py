@@ -10,8 +10,9 @@ from reslab.errors import MismatchError, UnknownNameError, suggested, worded
 from reslab.ledger import wording
 from reslab.ledger.again import decide_again
 from reslab.ledger.claim import SECTIONS, Words
-from reslab.ledger.evidence import Evidence, current, evidence, seed_sets
+from reslab.ledger.evidence import Evidence, current, evidence
 from reslab.ledger.record import Record
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.shipped import shipped
 from reslab.report.records import read_study
 

@@ -1,8 +1,7 @@
 """A user's own network, data and loss as a trial: identified by their content, and resumed like any other."""
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,13 +27,14 @@ from torch.utils.data import (
 )
 from torch.utils.data import Dataset as Indexed
 
-from reslab.api.identity import digest, settings
 from reslab.data.batches import pair
-from reslab.errors import MismatchError, MissingError, WrongValueError, worded
+from reslab.errors import MismatchError, MissingError, UserError, WrongValueError, worded
 from reslab.executors.trial import run_with
-from reslab.files import Json, wrong_value
-from reslab.shapes import Outcome, Share
-from reslab.state import all_draws_apart, copied
+from reslab.experiment.identity import digest, settings
+from reslab.files import Json, read_record, wrong_value
+from reslab.runs import TRIAL, Run
+from reslab.shapes import Outcome, Share, TrialFile
+from reslab.state import all_draws_apart, copied, seed_all
 from reslab.training.loop import PartName, TrialConfig, generator
 from reslab.training.objective import Batch, Classes, Objective, OwnLoss
 from reslab.training.recipes import Recipe
@@ -48,6 +48,8 @@ LOOKED_AT = 64
 """Items whose content identifies data that may be large."""
 LOOKED_AT_BLINDLY = 1000
 """The same for data that hold no labels that can be read at once."""
+WHAT_IT_IS = {"network_digest", "data_digest"}
+"""Fields that tell a network and data from others."""
 READ_WHOLE = 2**30
 """Bytes of a tensor or array at most, beyond which it may be a file larger than the memory."""
 
@@ -95,7 +97,12 @@ class Items(NamedTuple):
             if len(source[0]) != len(source[1]):
                 raise MismatchError(*worded("images-without-labels", images=len(source[0]), labels=len(source[1])))
             return cls(TensorDataset(*source), default_collate)
-        batches = [pair(batch) for batch in source]
+        batches, held = list[Batch](), 0
+        for batch in map(pair, source):
+            batches.append(batch)
+            held += sum(each.nbytes for each in batch)
+            if held > READ_WHOLE and not hasattr(source, "__len__"):
+                raise WrongValueError(*worded("too-many-to-hold", size=f"{READ_WHOLE / 1e9:.1f} GB"))
         if not batches:
             raise MissingError("the training data are empty; expected at least ten images")
         images, labels = map(torch.cat, zip(*batches, strict=True))
@@ -130,9 +137,7 @@ class Items(NamedTuple):
 def _seeded() -> Iterator[None]:
     """Seed all random generators that data may draw from, and restore them on exit."""
     with all_draws_apart():
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)
+        seed_all(0)
         yield
 
 
@@ -336,12 +341,30 @@ def own_trial(
         raise wrong_value(error) from error
 
 
+def begun_otherwise(root: Path, config: OwnTrial) -> Path | None:
+    """Return the directory of a run below a root that was interrupted, and differs from a trial in nothing but initial
+    weights or data; None if the trial itself has begun, or there is none.
+    """
+    run = Run(root, config)
+    if run.finished or run.checkpoint.exists():
+        return None
+    mine = config.model_dump(mode="json", exclude=WHAT_IT_IS)
+    for checkpoint in sorted(root.glob(f"*/{run.checkpoint.name}")):
+        with suppress(UserError, OSError):  # of another kind of run, or damaged
+            theirs = read_record(checkpoint.with_name(TRIAL), TrialFile)["config"]
+            if {key: value for key, value in theirs.items() if key not in WHAT_IT_IS} == mine:
+                return checkpoint.parent
+    return None
+
+
 def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) -> Callable[[TrialConfig, Path], Json]:
     """Return the function that runs the trial of a config below a root."""
 
     def make(config: TrialConfig) -> tuple[nn.Module, OwnData, Objective]:
-        torch.manual_seed(config.seed)
-        objective = Classes(config.recipe.label_smoothing) if loss is None else OwnLoss(loss)
+        seed_all(config.seed)
+        objective: Objective = Classes(config.recipe.label_smoothing)
+        if loss is not None:  # a copy of one that may keep something, as of the network
+            objective = OwnLoss(copied(loss) if isinstance(loss, nn.Module) else loss)
         return copied(network), data, objective
 
     return partial(run_with, make=make)

@@ -9,7 +9,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from reslab.api.identity import digest
 from reslab.data import Dataset, canonical, load_data
 from reslab.errors import (
     MissingError,
@@ -20,10 +19,10 @@ from reslab.errors import (
     suggested,
     worded,
 )
+from reslab.experiment.config import code_of
 from reslab.files import sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
-from reslab.networks.sources import function_of
 from reslab.progress import Progress, silent
 from reslab.runs import Run
 from reslab.training.devices import Device, Precision, best_device, best_precision, check
@@ -114,7 +113,7 @@ def trial(
             recipe=recipe,
             seed=seed,
             start=start,
-            factory=digest(function_of(model)) if zoo.is_factory(model) else "",
+            factory=code_of(model),
             **vars(machine),
         )
     except ValidationError as error:

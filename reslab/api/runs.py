@@ -18,7 +18,7 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
     """Return a row per trial below these directories, finished or not, or a row per epoch of each.
 
     Raises:
-        UserError: if there is no run, or a file of one is damaged.
+        UserError: if there is no run, none of them has ended an epoch that is asked for, or a file is damaged.
     """
     import pandas as pd
 
@@ -31,6 +31,8 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
     for path in found:
         about = _about(path)
         rows += [{**about, **line} for line in read_metrics(path)] if epochs else [{**about, **_result(path)}]
+    if not rows:
+        raise MissingError(f"no epoch has ended yet below {', '.join(map(str, directories))}")
     return pd.DataFrame(rows)
 
 

@@ -6,12 +6,12 @@ from html import escape
 from os import PathLike
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from reslab import studies
 from reslab.analysis.result import Result, drawn
 from reslab.api.claims import english
-from reslab.errors import MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import Language, MissingError, UnknownNameError, WrongValueError, suggest
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import Study as Question
@@ -140,7 +140,7 @@ class Study(Result):
         """Return the study's pictures as data, by their English titles."""
         return {picture.title["en"]: picture for picture in pictures(read_directory(self.directory))}
 
-    def figure(self, name: str | None = None, language: Literal["en", "ko"] = "en") -> "Figure":
+    def figure(self, name: str | None = None, language: Language = "en") -> "Figure":
         """Return a figure of the study by its title, or a part of it; by default the first.
 
         Raises:

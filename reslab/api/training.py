@@ -22,7 +22,7 @@ from reslab.files import Json
 from reslab.progress import Progress, shown
 from reslab.state import copied
 from reslab.training import beside
-from reslab.training.loop import TrialConfig
+from reslab.training.loop import PARTS, TrialConfig
 from reslab.weights.files import read_weights
 from reslab.weights.untold import ZeroPadSide
 
@@ -51,9 +51,7 @@ class Run(Result):
 
     def __repr__(self) -> str:
         errors = ", ".join(
-            f"{part} error {100 * error:.2f} %"
-            for part in ("train", "heldout", "test")
-            if (error := self.result[f"{part}_error"]) is not None
+            f"{part} error {100 * error:.2f} %" for part in PARTS if (error := self.result[f"{part}_error"]) is not None
         )
         status = f"{self.result['status']} after {self.result['steps']} iterations"
         return f"Run of {self.config.model}, {status}{': ' if errors else ''}{errors} ({self.directory})"
@@ -85,9 +83,11 @@ class Run(Result):
         """Return the trained network in evaluation mode; with `ema`, with the moving average of its weights.
 
         Raises:
-            UserError: if a file is damaged, or the recipe kept no average.
+            UserError: if a file is damaged or gone, or the recipe kept no average.
         """
         file = self.files.ema if ema else self.weights
+        if not ema and not file.is_file():
+            raise MissingError(*worded("weights-gone", path=file))
         if not file.is_file():
             raise MismatchError(
                 f"{self.directory} has no moving average of weights; train with settings={{'ema': 0.999}} to keep one"
@@ -161,7 +161,7 @@ def train(
     **options: Any,
 ) -> Run:
     """Train a network, bit for bit as `reslab train` does, and return its run. The same call resumes an interrupted
-    run, and returns a finished one.
+    run, and returns a finished one; of your own network, if it has the same initial weights (`torch.manual_seed`).
 
     Args:
         network: a name from `list_models`, or any network; a copy of it is trained.
@@ -205,10 +205,12 @@ def train(
             raise WrongValueError(*worded("own-augmentation", names=", ".join(ignored)))
         images = own.OwnData.of(data)
         with_batch = {"batch_size": min(images.batch_size, images.training_images), **(settings or {})}
-        config: TrialConfig = own.own_trial(
-            network, images, loss, recipe_of(recipe, "own", epochs, with_batch), seed, machine
-        )
-        return finished(config, Path(out), here(own.working(network, images, loss)), progress, network)
+        mine = own.own_trial(network, images, loss, recipe_of(recipe, "own", epochs, with_batch), seed, machine)
+        if (other := own.begun_otherwise(Path(out), mine)) is not None:
+            warnings.warn(worded("begun-otherwise", path=other).english, stacklevel=2)
+        done = finished(mine, Path(out), here(own.working(network, images, loss)), progress, network)
+        _warn_of_old(done, "your data", {})
+        return done
     if not isinstance(data, str) or loss is not None:
         raise WrongValueError(
             "your own data and loss need your own network: train(my_network, (train_loader, test_loader))"
@@ -218,9 +220,14 @@ def train(
     begun = None if start is None else start_from(os.fspath(start), network, zero_pad, options)
     config = trial(network, data, chosen, seed, machine, options, begun)
     found = finished(config, Path(out), loaded(dataset), progress)
-    for said in runs.out_of_date([found.result], config.code_digest(), dataset.name, dataset.fingerprint):
-        warnings.warn(said, stacklevel=2)
+    _warn_of_old(found, dataset.name, dataset.identity)
     return found
+
+
+def _warn_of_old(found: Run, data: str, now: Json) -> None:
+    """Warn if a run was made with different code, or from other images than its data set has now."""
+    for said in runs.out_of_date([found.result], found.config.code_digest(), data, now):
+        warnings.warn(said, stacklevel=3)
 
 
 def finished(

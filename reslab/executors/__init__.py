@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from reslab.executors.trial import Executor, Failure, build_network, data_for, fresh_network, run_trial
+from reslab.executors.attempts import Executor, Failure
+from reslab.executors.trial import build_network, data_for, fresh_network, run_trial
 from reslab.executors.workers import default_workers, here, loaded, local
 from reslab.progress import Progress, silent
 from reslab.runs import Run

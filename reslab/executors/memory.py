@@ -1,5 +1,8 @@
-"""Whether worker processes fit in memory, estimated from the tensors of each network's training step."""
+"""How many worker processes fit the cores and the memory of this machine or container; the memory is estimated from the
+tensors of each network's training step.
+"""
 
+import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,10 +14,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab.data import load_data
 from reslab.errors import UnusableError
 from reslab.executors.trial import data_for, fresh_network
-from reslab.state import draws_apart
+from reslab.state import all_draws_apart
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import FAST
 
+CONTAINER = Path("/sys/fs/cgroup")
+"""Where Linux tells a container's limits."""
 PROCESS = 400e6
 """Bytes of a process with all imports and a small data set, measured with torch 2.14."""
 
@@ -48,15 +53,35 @@ def needed(configs: Sequence[TrialConfig], workers: int) -> float:
 
 
 def free_memory() -> int | None:
-    """Return the bytes available without swapping, or None without /proc/meminfo."""
+    """Return the bytes available without swapping, on the machine and in the container; None without /proc/meminfo."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
-    return next(
+    free = next(
         1024 * int(line.split()[1])
         for line in meminfo.read_text(encoding="utf-8").splitlines()
         if line.startswith("MemAvailable")
     )
+    most, used = _of_container("memory.max"), _of_container("memory.current")
+    if not most or not used:
+        return free
+    stat = _of_container("memory.stat")  # names and numbers in turn
+    cached = dict(zip(stat[::2], map(int, stat[1::2]), strict=True)).get("inactive_file", 0)  # of files, and given up
+    return min(free, int(most[0]) - int(used[0]) + cached)
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use: of its affinity, and of its container."""
+    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _of_container("cpu.max")  # microseconds of so many
+    return max(1, min(found, int(quota[0]) // int(quota[1]))) if quota else found
+
+
+def _of_container(name: str) -> list[str]:
+    """Return what the container (cgroup v2) says of itself; nothing if there is no such limit."""
+    file = CONTAINER / name
+    limit = file.read_text(encoding="utf-8").split() if file.is_file() else []
+    return [] if limit[:1] == ["max"] else limit
 
 
 def bytes_needed(config: TrialConfig) -> float:
@@ -81,7 +106,7 @@ def _footprint(model: str, options: tuple[tuple[str, Any], ...], data: str) -> t
     numbers cannot be built.)
     """
     config = TrialConfig(model=model, options=dict(options), data=data, recipe=FAST, seed=0)
-    with draws_apart(), torch.no_grad():
+    with all_draws_apart(), torch.no_grad():
         given = load_data(data)
         network = fresh_network(config, given).train()
         images, _ = data_for(config, network, given).training_batch(torch.arange(2), None)

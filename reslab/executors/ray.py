@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from reslab.errors import MissingError, WrongValueError
+from reslab.executors.attempts import Executor, Failure, Outcome, attempt, tell
 from reslab.executors.remote import seen
-from reslab.executors.trial import Executor, Failure, Outcome, attempt, tell
 from reslab.progress import Progress
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig

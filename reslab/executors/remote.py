@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reslab.executors.trial import Failure, Outcome
+from reslab.executors.attempts import Failure, Outcome
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
 

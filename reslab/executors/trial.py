@@ -1,24 +1,20 @@
 """One trial, from its config to its run directory, in the current process."""
 
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from filelock import FileLock
 from torch import nn
 
 from reslab.data import Dataset, load_data
-from reslab.errors import FailedError, MissingError, UserError, explained
+from reslab.errors import MissingError
 from reslab.files import Json, sha256
 from reslab.networks import zoo
-from reslab.progress import Progress, clock, short
 from reslab.runs import Run
-from reslab.state import draws_apart
+from reslab.state import all_draws_apart, seed_all
 from reslab.training.devices import launch, threads
 from reslab.training.loop import Data, Trainer, TrialConfig
 from reslab.training.objective import Classes, Objective
@@ -26,66 +22,6 @@ from reslab.training.recipes import ScaleCrop
 
 if TYPE_CHECKING:
     from reslab.training.devices import Fabric
-
-
-class ElsewhereError(Exception):
-    """An exception in another process, from which only the traceback's text is left."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A trial that ended with an exception or a dead worker."""
-
-    config: TrialConfig
-    reason: str
-    traceback: str = ""
-
-    def error(self) -> UserError:
-        """Return the error to report, caused by the traceback."""
-        error = FailedError(self.reason)
-        error.__cause__ = ElsewhereError(f"\n{self.traceback}") if self.traceback else None
-        return error
-
-
-Outcome = Failure | None
-"""None where the trial now has its result on disk."""
-
-
-Executor = Callable[[Sequence[TrialConfig], Path, Progress], list[Outcome]]
-"""Runs trials, writes their results to directories below a root, and returns the outcome of each."""
-
-
-def tell(progress: Progress, running: Sequence[Run], done: int, total: int) -> None:
-    """Report how many trials are done and the progress of each running one; for a single trial, its step, loss and
-    errors.
-    """
-    if total == 1 and running:
-        now = running[0].progress()
-        progress("trials", now.get("step", 0), now.get("steps", 1), how_far(now) if now else "starting")
-    elif total > 1 or done:
-        idle = "done" if done == total else "waiting"
-        progress("trials", done, total, "trials: " + (" | ".join(map(describe, running)) or idle))
-
-
-def describe(run: Run) -> str:
-    """Return a running trial's name and epoch in a few words."""
-    config, now = run.config.model_dump(), run.progress()
-    depth = config["options"].get("depth")
-    epoch = f"epoch {now['epoch']}/{now['epochs']}" if now else "starting"
-    return f"{config['model']}{f'-{depth}' if depth else ''} s{config['seed']} {epoch}"
-
-
-def how_far(now: Json) -> str:
-    """Return a trial's progress, metrics, speed and remaining time, from its last report."""
-    if now["step"] == now["steps"]:
-        return "trained; evaluating"
-    left = (now["steps"] - now["step"]) * now["seconds"] / now["step"]
-    heldout = "" if now["heldout_error"] is None else f", held-out {100 * now['heldout_error']:.1f} %"
-    error = "" if now["train_error"] is None else f", error {100 * now['train_error']:.1f} %"
-    return (
-        f"epoch {now['epoch']}/{now['epochs']}, {clock(left)} left\nloss {short(now['loss'])}{error}{heldout}, "
-        f"{now['images_per_second']:,.0f} images/s"
-    )
 
 
 Made = tuple[nn.Module, Data, Objective]
@@ -118,7 +54,7 @@ def _work(fabric: "Fabric", config: TrialConfig, run: Run, make: Callable[[Trial
         if not fabric.broadcast(run.finished):
             if fabric.is_global_zero:
                 run.tidy()
-            with draws_apart(), threads(config.threads):
+            with all_draws_apart(), threads(config.threads):
                 network, data, objective = make(config)
                 outcome = Trainer(fabric, network, data, config, run, objective).fit()
             if fabric.is_global_zero:
@@ -139,8 +75,8 @@ def build_network(config: TrialConfig, data: Dataset, **loading: Any) -> nn.Modu
 
 
 def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
-    """Return a trial's untrained network, bit for bit; this seeds the process's generator."""
-    torch.manual_seed(config.seed)
+    """Return a trial's untrained network, bit for bit; this seeds the process's generators."""
+    seed_all(config.seed)
     if config.start is None:
         return build_network(config, data)
     file = config.start.file
@@ -160,21 +96,3 @@ def data_for(config: TrialConfig, network: nn.Module, data: Dataset) -> Dataset:
         return data.scale_cropped(**recipe.augment.model_dump())
     data = data.fitted(zoo.input_shape(network)[1])
     return data.cut_out(recipe.cutout) if recipe.cutout else data
-
-
-Work = Callable[[TrialConfig, Path], Json]
-"""Runs one trial and writes its result to a directory below a root."""
-
-
-def attempt(config: TrialConfig, root: Path, work: Work = run_trial) -> Outcome:
-    """Run a trial and return its failure, if any."""
-    try:
-        work(config, root)
-    except Exception as error:
-        return Failure(config, reason(error), traceback.format_exc())
-    return None
-
-
-def reason(error: Exception) -> str:
-    """Return what went wrong in one line."""
-    return explained(error) or f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"

@@ -1,19 +1,19 @@
 """Trials in this process, one after another, or in worker processes."""
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from reslab.data import Dataset
-from reslab.executors.memory import check_memory, most_that_fit
-from reslab.executors.trial import Executor, Failure, Outcome, Work, attempt, run_trial, tell
-from reslab.processes import end, following_parent, unheard
+from reslab.executors.attempts import Executor, Failure, Outcome, Work, attempt, tell
+from reslab.executors.memory import check_memory, cores, most_that_fit
+from reslab.executors.trial import run_trial
+from reslab.processes import end, following_parent, unheard, without_script
 from reslab.progress import Progress
 from reslab.runs import Run
 from reslab.training.loop import TrialConfig
@@ -21,8 +21,7 @@ from reslab.training.loop import TrialConfig
 
 def default_workers(threads: int) -> int:
     """Return how many trials of this many threads fit the machine's cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // threads)
+    return max(1, cores() // threads)
 
 
 def local(workers: int | None) -> Executor:
@@ -67,11 +66,12 @@ def _tell_of_one(progress: Progress, run: Run, done: int, total: int, stop: thre
 class _Worker:
     """A process that runs one trial at a time, received through a pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: TrialConfig) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with unheard():
+        of_script = config.model.startswith("__main__:")  # which the child imports as its own
+        with unheard(), nullcontext() if of_script else without_script():
             self.process.start()
         theirs.close()
         self.config: TrialConfig | None = None
@@ -122,7 +122,7 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, worke
     busy: list[_Worker] = []
     try:
         for _ in range(count):
-            busy.append(_Worker())
+            busy.append(_Worker(queue[0]))
             busy[-1].start(queue.pop(0), root)
         while busy:
             ready = wait([worker.connection for worker in busy], timeout=0.3)
@@ -133,7 +133,7 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, worke
                     worker.kill()
                 if queue:
                     if worker not in busy:
-                        worker = _Worker()
+                        worker = _Worker(queue[0])
                         busy.append(worker)
                     worker.start(queue.pop(0), root)
             tell(progress, [Run(root, worker.config) for worker in busy if worker.config], len(outcomes), len(todo))

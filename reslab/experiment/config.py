@@ -5,7 +5,10 @@ from typing import Annotated, Any, get_origin
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from reslab.data import canonical
-from reslab.errors import suggest
+from reslab.errors import suggest, told
+from reslab.experiment.identity import digest
+from reslab.networks import zoo
+from reslab.networks.sources import function_of
 from reslab.runs import Config
 from reslab.training.devices import Device, Precision, best_device, best_precision
 from reslab.training.loop import TrialConfig
@@ -77,12 +80,25 @@ class StudyConfig(Config):
                 data=self.data,
                 recipe=self.training(),
                 seed=seed,
+                factory=code_of(model),
                 threads=self.threads,
                 device=self.device,
                 precision=self.precision,
             )
             for seed in self.seed_range
         ]
+
+
+def code_of(model: str) -> str:
+    """Return the digest of the code of a user's factory, which may change under its name; empty for other networks.
+
+    Raises:
+        UserError: if there is no such factory.
+    """
+    if not zoo.is_factory(model):
+        return ""
+    with told(f"{model} could not be called"):
+        return digest(function_of(model))
 
 
 def longer(trial: TrialConfig, times: int) -> TrialConfig:

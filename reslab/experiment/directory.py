@@ -1,11 +1,14 @@
 """A study's directory, and the checks that keep one record from overwriting another."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from reslab.errors import DamagedError, MismatchError, UnusableError, worded
 from reslab.experiment.config import StudyConfig
 from reslab.files import read_json
+from reslab.ledger.registration import Begun
 
 if TYPE_CHECKING:
     from reslab.experiment.study import Study
@@ -56,10 +59,10 @@ class Directory(NamedTuple):
             raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
         return self
 
-    @property
-    def begun(self) -> Path:
-        """Return the path of the record of a study that has begun, which goes when it has ended."""
-        return self.path / "begun.json"
+    def begun(self, shown: Begun) -> Path:
+        """Return the path of the record of a study that has begun, of its own for other data or seeds."""
+        told = hashlib.sha256(json.dumps([shown.data, shown.seeds]).encode()).hexdigest()[:8]
+        return self.path / f"begun-{told}.json"
 
     def _is_registered(self) -> bool:
         """Return whether the existing record is of a registration; those of earlier versions do not say."""

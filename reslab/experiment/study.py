@@ -26,14 +26,14 @@ from reslab.experiment.config import StudyConfig
 from reslab.experiment.directory import Directory
 from reslab.experiment.text import StudyText
 from reslab.experiment.trials import Against, Exactly, Grid, Key, Trial, Trials, label
-from reslab.files import read_json, write_json, wrong_value
+from reslab.files import Json, read_json, write_json, wrong_value
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Value, Verdict
 from reslab.ledger.registration import Begun, Registration
 from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
 from reslab.progress import Progress, silent
-from reslab.runs import Run
+from reslab.runs import Run, out_of_date
 from reslab.training.devices import threads
 from reslab.training.loop import TrialConfig
 
@@ -142,19 +142,15 @@ class Finished(NamedTuple):
 
     record: Record
     failures: list[Failure]
-    reused_from_other_code: int
-    of_other_images: int
+    old: list[str]  # in words, which results are out of date
 
     def warnings(self) -> list[str]:
         """Return in words what its verdicts do not show: old results, and trials that failed."""
-        old = {
-            "made with different code": self.reused_from_other_code,
-            "made from other images than the data set has now": self.of_other_images,
-        }
-        said = [f"{count} results were {what}; --fresh measures again" for what, count in old.items() if count]
-        for failed, reason in ((failure.config, failure.reason) for failure in self.failures):
-            said.append(f"a trial failed: {failed.model} {failed.options} seed {failed.seed}: {reason}")
-        return said
+        failed = [
+            f"a trial failed: {config.model} {config.options} seed {config.seed}: {reason}"
+            for config, reason in ((failure.config, failure.reason) for failure in self.failures)
+        ]
+        return [*self.old, *failed]
 
 
 def run_study(
@@ -181,7 +177,7 @@ def run_study(
         registered=registration.sha256() if registration else None,
         date=registration.date if registration else "",
     )
-    write_json(directory.begun, shown.model_dump(mode="json"))
+    write_json(directory.begun(shown), shown.model_dump(mode="json"))
     # The longest trials first, so that no worker is left with a long one at the end.
     failures = run_trials(
         sorted(configs, key=lambda trial: -network_depth(trial)), directory.trials, executor, progress
@@ -203,11 +199,13 @@ def run_study(
     with threads(config.threads), told(f"the study {study.name}") if study.is_own else nullcontext():
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
         record = _record(study, config, groups, measured, failures, registration)
-    directory.begun.unlink(missing_ok=True)
+    if configs:  # whose directories tell of their seeds, when another record has taken this one's place
+        directory.begun(shown).unlink(missing_ok=True)
     if not directory.record.exists() or read_json(directory.record) != record.to_json():
         write_json(directory.record, record.to_json())
-    reused = sum(trial.result["code"] != trial.config.code_digest() for trials in groups.values() for trial in trials)
-    return Finished(record, failures, reused, _of_other_images(config.data, groups))
+    results = [trial.result for trials in groups.values() for trial in trials]
+    old = out_of_date(results, TrialConfig.code_digest(), config.data, _identity_now(config.data, results))
+    return Finished(record, failures, old)
 
 
 def _check_groups(study: Study, grid: Grid) -> None:
@@ -223,13 +221,11 @@ def _check_groups(study: Study, grid: Grid) -> None:
         raise MismatchError(*worded("groups-alike", study=study.name, names=", ".join(alike)))
 
 
-def _of_other_images(data: str, groups: Mapping[Key, Sequence[Trial]]) -> int:
-    """Return how many results were made from other images than the data set has now, as far as known."""
-    seen = [trial.result["images"] for trials in groups.values() for trial in trials if "images" in trial.result]
-    with suppress(UserError):  # the data set is missing, and the results were enough
-        now = load_data(data).fingerprint if seen else ""
-        return sum(images != now for images in seen)
-    return 0
+def _identity_now(data: str, results: Sequence[Json]) -> Json:
+    """Return a data set's identity; nothing if no result has one, or the data set is missing."""
+    with suppress(UserError):  # the results were enough
+        return load_data(data).identity if any("images" in result for result in results) else {}
+    return {}
 
 
 def rounded(value: Any) -> Any:

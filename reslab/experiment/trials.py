@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -18,7 +18,7 @@ from reslab.ledger.record import Failures, Reason
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
 from reslab.state import draws_apart
-from reslab.training.loop import TrialConfig
+from reslab.training.loop import PartName, TrialConfig
 
 Key = tuple[str | int | float, ...]
 """The key of a group of trials: `("plain", 20)`, "plain-20" in the record."""
@@ -26,7 +26,6 @@ Key = tuple[str | int | float, ...]
 Grid = Mapping[Key, Sequence[TrialConfig]]
 """The trials of each group, one per seed."""
 
-Part = Literal["train", "heldout", "test"]
 Found = TypeVar("Found")
 
 
@@ -126,10 +125,10 @@ class Values(dict[int, float]):
         return Against(self, control, untested, resolution, room, grain, paired, failures(groups))
 
 
-def _grain(data: str, part: Part) -> float:
+def _grain(data: str, part: PartName) -> float:
     """Return the error rate of a single image of a part; 0 if the data set is missing and results were enough."""
     with suppress(UserError):
-        return 1 / len(load_data(data).parts[part].labels)
+        return 1 / len(load_data(data).part(part).labels)
     return 0.0
 
 
@@ -189,7 +188,7 @@ class Trials(Mapping[Key, Sequence[Trial]]):
     def _trained(self, key: Key) -> dict[str, dict[int, float]]:
         return {label(key): {trial.seed: trial.result["train_error"] for trial in self[key]}}
 
-    def errors(self, part: Part) -> dict[Key, Values]:
+    def errors(self, part: PartName) -> dict[Key, Values]:
         """Return each group's final error on a part, which is so many images of that part's."""
         return {
             key: Values({trial.seed: trial.result[f"{part}_error"] for trial in self[key]}, self._trained(key), grain)
@@ -201,13 +200,8 @@ class Trials(Mapping[Key, Sequence[Trial]]):
         return [trial for trial in self[key] if trial.result["status"] != "diverged"]
 
     def diverged(self, keys: Sequence[Key]) -> Reason | None:
-        """Return why networks of these groups cannot be compared by inspecting them, if some diverged: those that are
-        left did better than the group; None if none did.
-        """
-        for key in keys:
-            if gone := len(self[key]) - len(self.sound(key)):
-                return Reason(code="diverged", values={"gone": gone, "n": len(self[key]), "kind": label(key)})
-        return None
+        """Return why networks of these groups cannot be compared by inspecting them, if some diverged."""
+        return Reason.diverged({label(key): (len(self.sound(key)), len(self[key])) for key in keys})
 
     def look(
         self,

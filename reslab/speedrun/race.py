@@ -21,7 +21,7 @@ from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
 from reslab.digests import DECIDED, code_digest
 from reslab.errors import FailedError, MismatchError, MissingError
-from reslab.executors.trial import ElsewhereError, reason
+from reslab.executors.attempts import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Comparison
@@ -295,9 +295,9 @@ def compared(runs: Mapping[str, Mapping[int, Json]], grain: float = 0.0) -> Json
 
 def _obstacle(runs: Mapping[str, Mapping[int, Json]]) -> Reason | None:
     """Return why runs decide nothing; None if they do."""
-    for name, results in runs.items():
-        if gone := sum(result["status"] == "diverged" for result in results.values()):
-            return Reason(code="diverged", values={"gone": gone, "n": len(results), "kind": name})
+    sound = {name: sum(each["status"] != "diverged" for each in results.values()) for name, results in runs.items()}
+    if diverged := Reason.diverged({name: (sound[name], len(results)) for name, results in runs.items()}):
+        return diverged
     machines = [result["machine"] for results in runs.values() for result in results.values()]
     return None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
 

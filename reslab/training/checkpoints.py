@@ -25,6 +25,8 @@ class Checkpoint(Shape):
     others: list[dict[str, Any]] = Field(default_factory=list, description="of a second optimiser")
     ema: dict[str, Tensor] = Field(default_factory=dict)
     beside: dict[str, dict[str, Any]] = Field(default_factory=dict, description="what training changed elsewhere")
+    loss: dict[str, Tensor] = Field(default_factory=dict, description="of a user's own loss that keeps something")
+    loss_beside: dict[str, dict[str, Any]] = Field(default_factory=dict)
     ema_beside: dict[str, dict[str, Any]] = Field(default_factory=dict)
     precision: dict[str, Any] = Field(default_factory=dict)
     step: int = Field(ge=0)
@@ -32,6 +34,7 @@ class Checkpoint(Shape):
     sums: Tensor
     trial: str
     images: str | None = None
+    codes: list[str] = Field(default_factory=list, description="digests of the code that took the steps")
     metrics: tuple[int, str]
 
 

@@ -20,11 +20,12 @@ from reslab.errors import MismatchError
 from reslab.files import Json, write_atomically
 from reslab.runs import Run
 from reslab.shapes import Line, Number, Outcome, Share
-from reslab.state import whole_float32
+from reslab.state import all_draws_apart, seed_all, whole_float32
 from reslab.training import beside, checkpoints
 from reslab.training.devices import Device, Precision, best_precision
 from reslab.training.ema import Average
 from reslab.training.evaluation import Answers
+from reslab.training.layout import fastest_layout, laid_out
 from reslab.training.mixing import mixed
 from reslab.training.objective import Classes, Figures, Objective, placed
 from reslab.training.optimizers import optimizers_of
@@ -113,7 +114,7 @@ class Data(Protocol):
 
 
 def generator(seed: int, purpose: str, index: int) -> Generator:
-    """Return a generator that depends only on these three numbers, so that a resumed run needs no generator state."""
+    """Return a generator that depends only on these three, so that a resumed run needs no generator state."""
     digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "big"))
 
@@ -144,18 +145,26 @@ class Trainer:
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizers = optimizers_of(network, self.recipe, scaled=config.precision == "16")
-        if all(each.dim() < 5 for each in (*network.parameters(), *network.buffers())):
-            network.to(memory_format=torch.channels_last)  # which filters of three dimensions do not have
+        self.layout = fastest_layout(network, self._two_images())
+        network.to(memory_format=self.layout)
         wrapped: Any = torch.compile(network) if config.compile else network
         self.model, *self.optimizers = fabric.setup(wrapped, *optimizers)
         self.ema = Average(network, self.recipe.ema) if self.recipe.ema else None
         self.start = beside.beside(network)
+        self.loss = self.objective.module.to(fabric.device)
+        self.loss_start = beside.beside(self.loss)
         self.step = 0
         self.seconds = 0.0
         # loss and errors of this epoch, summed over this process's images
         self.sums = torch.zeros(2, device=fabric.device)
         self.told = -math.inf  # the time of the last progress report
         self.codes = {config.code_digest()}  # the code that took its steps; several if it changed in between
+
+    def _two_images(self) -> Any:
+        """Return what the network takes of two images, on the CPU, where it is before training."""
+        with all_draws_apart():  # of data that draw
+            batch = self.data.training_batch(torch.arange(min(2, self.images)), None)
+        return placed(batch, torch.device("cpu"))[0]
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
@@ -232,11 +241,11 @@ class Trainer:
         share = index.chunk(self.fabric.world_size)[rank]
         draws = self._generator("augment") if self.recipe.augment else None
         mixing = self._generator("mix") if self.recipe.mixup or self.recipe.cutmix else None
-        # for layers that draw, such as dropout
-        torch.manual_seed(self._generator("layers").initial_seed())
+        # for layers that draw, such as dropout, and for data that do
+        seed_all(self._generator("layers").initial_seed())
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        parts = share.chunk(self.recipe.accumulate or 1)
+        parts = share.tensor_split(min(self.recipe.accumulate or 1, len(share)))  # as even as can be
         found = [self._learn(part, len(part) / len(share), draws, mixing, part is parts[-1]) for part in parts]
         if limit := self.recipe.clip_norm:
             self._clip(limit)
@@ -266,6 +275,7 @@ class Trainer:
         images.
         """
         images, labels = placed(self.data.training_batch(part, draws), self.fabric.device)
+        images = laid_out(images, self.layout)
         others, own = labels, 1.0
         if mixing is not None:
             images, others, own = mixed(images, labels, self.recipe, mixing)
@@ -320,7 +330,7 @@ class Trainer:
         """Evaluate in float32, whatever the precision of training, and with draws that depend on the step alone, for
         data that draw.
         """
-        torch.manual_seed(self._generator(f"evaluation of {part}").initial_seed())
+        seed_all(self._generator(f"evaluation of {part}").initial_seed())
         with whole_float32():
             return self.objective.evaluate_each(network or self.network, self.data.batches(part))
 
@@ -359,6 +369,7 @@ class Trainer:
                 else {}
             ),
             **({"images": self.data.fingerprint} if self.data.fingerprint else {}),
+            **({"classes": names} if (names := self.data.preprocessing.get("classes")) else {}),
             "params": sum(parameter.numel() for parameter in self.network.parameters()),
             "steps": self.step,
             "code": "+".join(sorted(self.codes)),
@@ -395,6 +406,10 @@ class Trainer:
         }
         if changed:
             state["beside"] = changed
+        if held := self.loss.state_dict():
+            state["loss"] = held
+        if moved := beside.changed(self.loss, self.loss_start):
+            state["loss_beside"] = moved
         if others:
             state["others"] = [other.state_dict() for other in others]
         if self.ema is not None:
@@ -421,6 +436,8 @@ class Trainer:
                 if self.ema is not None:
                     self.ema.network.load_state_dict(state["ema"])
                     beside.put_back(self.ema.network, state.get("ema_beside", {}))
+                self.loss.load_state_dict(state.get("loss", {}))
+                beside.put_back(self.loss, state.get("loss_beside", {}))
                 if state.get("precision"):
                     self.fabric.strategy.precision.load_state_dict(state["precision"])
             except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:

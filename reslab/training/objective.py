@@ -1,6 +1,6 @@
 """The objective of training: a class for each image, or a user's own loss; and the errors."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -19,6 +19,10 @@ Batch = tuple[Any, Tensor]
 class Objective(Protocol):
     """A loss and an error rate."""
 
+    @property
+    def module(self) -> nn.Module:
+        """Return the module that holds what the loss keeps; an empty one if it keeps nothing."""
+
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch, `[]`."""
 
@@ -35,6 +39,11 @@ class Classes(NamedTuple):
     """Cross-entropy with a class for each image."""
 
     label_smoothing: float = 0.0
+
+    @property
+    def module(self) -> nn.Module:
+        """Return an empty module."""
+        return nn.Module()
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy in nats."""
@@ -56,6 +65,11 @@ class OwnLoss(NamedTuple):
     """
 
     function: Callable[[Any, Any], Tensor]
+
+    @property
+    def module(self) -> nn.Module:
+        """Return the loss itself, if it is a module."""
+        return self.function if isinstance(self.function, nn.Module) else nn.Module()
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
         """Return the loss.
@@ -83,7 +97,8 @@ class OwnLoss(NamedTuple):
         answers: list[Answers | None] = []
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         with in_mode(network, training=False), torch.no_grad():
-            for images, labels in _placed_each(batches, device):
+            for batch in batches:
+                images, labels = placed(batch, device)
                 outputs = network(images)
                 total += float(self.loss(outputs, labels)) * len(labels)
                 wrong += float(self.wrong(outputs, labels))
@@ -110,17 +125,7 @@ def _finite(value: float) -> float | None:
     return value if abs(value) < float("inf") else None
 
 
-def _placed_each(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    yield from (placed(batch, device) for batch in batches)
-
-
 def placed(batch: Batch, device: torch.device) -> Batch:
-    """Return a batch on the device, images `[B, C, H, W]` in the fastest layout for convolutions."""
-
-    def there(value: Any) -> Any:
-        if not isinstance(value, Tensor):
-            return value
-        return value.to(device, memory_format=torch.channels_last) if value.dim() == 4 else value.to(device)
-
+    """Return a batch on the device."""
     images, labels = batch
-    return tree_map(there, images), labels.to(device)
+    return tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images), labels.to(device)

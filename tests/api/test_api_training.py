@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import random
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +253,19 @@ def test_a_run_that_is_stopped_while_it_is_evaluated_ends_as_one_that_was_not(
         assert resumed.result[f"{part}_error"] == whole.result[f"{part}_error"]
 
 
+def stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have training write a checkpoint after every step, and end as by Ctrl-C at one."""
+    iterate = loop.Trainer.iterate
+
+    def stopped(self: loop.Trainer, index: torch.Tensor) -> None:
+        if self.step == step:
+            raise KeyboardInterrupt
+        iterate(self, index)
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(loop.Trainer, "iterate", stopped)
+
+
 class Counts(nn.Module):
     """A network whose output depends on what its forward leaves on it."""
 
@@ -282,18 +297,9 @@ def test_what_a_forward_leaves_on_the_network_is_resumed_and_is_on_the_trained_o
 
     settings = {"batch_size": 10, "ema": 0.9}
     whole = ran("whole")
-    iterate = loop.Trainer.iterate
-
-    def stopped(self: loop.Trainer, index: torch.Tensor) -> None:
-        if self.step == 5:
-            raise KeyboardInterrupt
-        iterate(self, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-        patch.setattr(loop.Trainer, "iterate", stopped)
-        with pytest.raises(KeyboardInterrupt):
-            ran("stopped")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(5, patch)
+        ran("stopped")
     resumed = ran("stopped")
     for ema in (False, True):
         one, other = whole.network(ema=ema), resumed.network(ema=ema)
@@ -304,6 +310,121 @@ def test_what_a_forward_leaves_on_the_network_is_resumed_and_is_on_the_trained_o
         error = (one(digits(40)[0]).argmax(1) != digits(40)[1]).double().mean().item()
         assert error == pytest.approx((whole.result["ema"] if ema else whole.result)["test_error"])
     assert resumed.result["train_loss"] == whole.result["train_loss"] and ran("whole").result == whole.result
+
+
+class Scaled(nn.Module):
+    """The cross-entropy over its running mean, which it keeps."""
+
+    seen: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.ones(()))
+        self.calls = 0
+
+    def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = nn.functional.cross_entropy(outputs, labels)
+        self.seen.mul_(0.9).add_(0.1 * loss.detach())
+        self.calls += 1
+        return loss / self.seen * (1 + 1 / self.calls)
+
+
+def test_what_an_own_loss_keeps_is_resumed_and_the_users_own_is_left_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ran(where: str) -> reslab.Run:
+        data, settings = (digits(40), digits(40)), {"batch_size": 10}
+        return reslab.train(linear(), data, loss=mine, epochs=2, settings=settings, out=tmp_path / where)
+
+    mine = Scaled()
+    whole = ran("whole")
+    assert mine.seen == 1 and mine.calls == 0
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(5, patch)
+        ran("stopped")
+    assert ran("stopped").weights.read_bytes() == whole.weights.read_bytes()
+
+
+def test_a_run_that_was_stopped_is_named_where_the_same_script_draws_other_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def script(seed: int) -> reslab.Run:
+        torch.manual_seed(seed)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        return reslab.train(network, (digits(40), digits(40)), epochs=2, settings={"batch_size": 10}, out=tmp_path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_at(5, patch)
+        script(0)
+    (stopped,) = (path.parent for path in tmp_path.glob("*/checkpoint.pt"))
+    with pytest.warns(UserWarning, match=stopped.name):
+        assert script(1).directory != stopped
+    assert script(0).directory == stopped  # with no warning
+
+
+def test_a_result_of_an_own_network_by_other_code_is_returned_with_a_warning(tmp_path: Path) -> None:
+    def ran() -> reslab.Run:
+        return reslab.train(linear(), (digits(40), digits(40)), epochs=1, out=tmp_path)
+
+    old = ran()
+    (old.directory / "result.json").write_text(json.dumps({**old.result, "code": "0" * 16}), encoding="utf-8")
+    sum_up(old.directory)
+    with pytest.warns(UserWarning, match="this result was made with different code"):
+        assert ran().directory == old.directory
+
+
+def test_weights_that_are_gone_are_told(tmp_path: Path) -> None:
+    run = reslab.train(linear(), (digits(40), digits(40)), epochs=1, out=tmp_path)
+    run.weights.unlink()
+    with refused(MissingError, run.weights):
+        run.network()
+
+
+class Augmented(Dataset[Any]):
+    """Images that draw from Python's and NumPy's random generators, as augmentation by other packages does."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, place: int) -> tuple[torch.Tensor, int]:
+        images, labels = digits(40)
+        image = images[place].flip(-1) if random.random() < 0.5 else images[place]
+        return image + float(np.random.rand()), int(labels[place])
+
+
+def test_a_seed_determines_what_data_draw_from_other_generators(tmp_path: Path) -> None:
+    before = random.getstate()
+    runs = [reslab.train(linear(), (Augmented(), Augmented()), epochs=2, out=tmp_path / where) for where in "ab"]
+    assert runs[0].weights.read_bytes() == runs[1].weights.read_bytes()
+    assert random.getstate() == before
+
+
+class Viewing(nn.Module):
+    """A network that flattens its maps by `view`, which only one layout in memory allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv, self.fc = nn.Conv2d(1, 6, 3, padding=1), nn.Linear(6 * 16, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = nn.functional.max_pool2d(self.conv(x).relu(), 2)
+        return self.fc(x.view(x.size(0), -1))  # type: ignore[no-any-return]
+
+
+def test_a_network_that_reads_its_maps_by_view_is_trained_and_evaluated(tmp_path: Path) -> None:
+    run = reslab.train(Viewing(), (digits(40), digits(40)), epochs=1, out=tmp_path)
+    found = [reslab.evaluate(run.network(), data=[digits(40)], loss=loss) for loss in (None, nn.CrossEntropyLoss())]
+    assert found[0]["top1_error"] == found[1]["top1_error"] == run.result["test_error"]
+
+
+def test_batches_without_an_end_are_refused(tmp_path: Path) -> None:
+    def endless() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        while True:
+            yield torch.zeros(1).expand(1000, 3, 64, 64), torch.zeros(1000, dtype=torch.int64)
+
+    with refused(WrongValueError, "1.1 GB"):
+        reslab.train(linear(), (endless(), digits(40)), epochs=1, out=tmp_path)
 
 
 class Volumes(nn.Module):
@@ -564,6 +685,14 @@ def test_a_named_network_is_evaluated_with_weights_on_a_data_set(
 def test_an_own_network_is_evaluated_as_it_is_and_on_some_images() -> None:
     with refused(WrongValueError):
         reslab.evaluate(linear(), "digits")
+    for unused in ({"view": "ten-crop"}, {"batchnorm": "true-average"}, {"zero_pad": "end"}, {"raw": True}):
+        with refused(WrongValueError, next(iter(unused))):
+            reslab.evaluate(linear(), data="digits", **unused)  # type: ignore[arg-type]  # each of its own type
+    with refused(WrongValueError, "size"):
+        reslab.evaluate(linear(), data=[(torch.zeros(2, 64), torch.zeros(2).long())], size=8)
+    pooled = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    losses = {size: reslab.evaluate(pooled, data="digits", part="heldout", size=size)["loss"] for size in (None, 8, 16)}
+    assert losses[None] == losses[8] != losses[16]
     with refused(MissingError):
         reslab.evaluate(linear(), data=[])
     with refused(WrongValueError, "picture"):

@@ -21,8 +21,7 @@ import reslab
 import reslab.analysis
 from reslab.analysis import Analysis, analyses
 from reslab.data import Dataset
-from reslab.gates.recording import BlockValues
-from reslab.gates.view import Sides
+from reslab.gates.recording import BlockValues, Sides
 
 SNAPSHOT = Path(__file__).with_name("public.txt")
 NAMES = [name for name in reslab.__all__ if name != "__version__"]

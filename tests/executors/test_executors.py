@@ -3,6 +3,8 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from helpers import assert_refused, refused, reslab_here, tiny_trial
 from reslab import studies
 from reslab.errors import UnusableError
 from reslab.executors import default_workers, local, memory, run_trials, workers
-from reslab.executors.trial import how_far, tell
+from reslab.executors.attempts import how_far, tell
 from reslab.progress import silent
 from reslab.runs import Run
 
@@ -93,6 +95,35 @@ def test_without_a_number_there_are_as_many_workers_as_fit(monkeypatch: pytest.M
         assert memory.most_that_fit(configs, 4) == count
     # the rest is in the GPU's
     assert memory.bytes_needed(configs[0].model_copy(update={"device": "cuda"})) == memory.PROCESS
+
+
+def test_a_containers_limits_are_heeded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = memory.free_memory(), memory.cores()
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    assert memory.cores() >= machine[1]  # of this machine, without a container
+    limits = {"memory.max": "1000000\n", "memory.current": "600000\n", "memory.stat": "anon 1\ninactive_file 200000\n"}
+    for name, text in {**limits, "cpu.max": "100000 100000\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert memory.cores() == 1 and (machine[0] is None or memory.free_memory() == 600_000)
+    for name, text in {"memory.max": "max\n", "cpu.max": "max 100000\n"}.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert memory.cores() >= machine[1] and (machine[0] is None or memory.free_memory() > 10**6)
+
+
+def test_workers_do_not_run_the_users_script_again(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from reslab.executors import local, run_trials\n"
+        "from reslab.training.loop import TrialConfig\n"
+        "from reslab.training.recipes import FAST\n"
+        "recipe = FAST.model_copy(update={'epochs': 1, 'batch_size': 256})\n"
+        "given = {'model': 'cifar_resnet', 'options': {'depth': 8}, 'data': 'digits', 'recipe': recipe}\n"
+        "print(run_trials([TrialConfig(**given, seed=seed) for seed in (0, 1)], Path('out'), local(2)))\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.stdout.strip() == "[]" and not done.stderr and len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 
 def test_without_a_number_a_gpu_has_one_trial_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

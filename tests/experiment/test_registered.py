@@ -197,6 +197,18 @@ def test_seeds_of_a_study_that_has_begun_are_seen(tmp_path: Path, monkeypatch: p
     assert_refused(reslab_here("register", "shortcuts", "--seeds", "966:969"), "begun.json")
 
 
+def test_seeds_of_a_study_without_trials_are_seen_when_another_record_took_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ("study", "learning_identity", "--rates", "0.3", "--most", "2", "--seeds", "3", "--workers", "1")
+    for first in ("970", "980"):
+        assert reslab_here(*short, "--first-seed", first, "--replace").returncode == 0
+    for seeds in ("970:973", "980:983"):
+        assert_refused(reslab_here("register", "learning_identity", "--seeds", seeds), seeds[:3])
+    assert reslab_here("register", "learning_identity", "--seeds", "990:993").returncode == 0
+
+
 def test_a_record_that_shows_that_seeds_were_seen_is_not_overwritten(place: Path, file: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "run", tmp_path / "run", ignore=shutil.ignore_patterns("trials"))
     record = read_json(tmp_path / "run" / "study.json")

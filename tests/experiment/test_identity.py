@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from reslab.api.identity import digest
 from reslab.api.own import OwnData
+from reslab.experiment.identity import digest
 
 
 class Scaled(nn.Module):
@@ -365,7 +365,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 import numpy as np, torch, torch.nn.functional as F
 from torch import nn
-from reslab.api.identity import digest
+from reslab.experiment.identity import digest
 
 @dataclass
 class Settings:
