@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.ledger import print_ledger
-from reslab.errors import MismatchError, MissingError, UnknownNameError, WrongValueError, suggested, worded
+from reslab.errors import Language, MismatchError, MissingError, UnknownNameError, WrongValueError, suggested, worded
 
 if TYPE_CHECKING:
     from reslab.files import Json
-    from reslab.ledger.evidence import AtScale, Evidence, SeedSet
+    from reslab.ledger.evidence import AtScale, Evidence
+    from reslab.ledger.sets import SeedSet
 
 
 @app.command
@@ -23,7 +24,7 @@ def claims(
     pool: Flag = False,
     decide_again: Flag = False,
     margin: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    lang: Literal["en", "ko"] | None = None,
+    lang: Language | None = None,
     schema: Flag = False,
     csv: Path | None = None,
     parquet: Path | None = None,
@@ -59,8 +60,8 @@ def claims(
     """
     from reslab.api.claims import of_directories, table
     from reslab.ledger.claim import SECTIONS
-    from reslab.ledger.evidence import risk
     from reslab.ledger.record import Record
+    from reslab.ledger.risk import risk
     from reslab.ledger.shipped import shipped
 
     if schema:

@@ -1,9 +1,10 @@
 """The ledger on a terminal: an entry per claim, with a bar on one axis, and what the ledger as a whole risks."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from reslab.commands import printing
+from reslab.errors import Language
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -11,12 +12,12 @@ if TYPE_CHECKING:
 
     from reslab.ledger.axis import Bar
     from reslab.ledger.claim import Words
-    from reslab.ledger.evidence import AtScale, Evidence, Risk, SeedSet
+    from reslab.ledger.evidence import AtScale, Evidence
     from reslab.ledger.record import Verdict
+    from reslab.ledger.risk import Risk
+    from reslab.ledger.sets import SeedSet
 
-Lang = Literal["en", "ko"]
-
-WORDS: dict[Lang, dict[str, str]] = {
+WORDS: dict[Language, dict[str, str]] = {
     "en": {
         **{
             word: word
@@ -25,7 +26,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "higher": "Supported if the effect is over {}.",
         "lower": "Supported if the effect is under {}.",
         "not higher": "Supported if the effect is no more than {}.",
-        "effect": "Effect {} ({}), {} % interval [{}, {}], n = {}.",
+        "effect": "Effect {}, {} % interval [{}, {}], n = {}.",
         "chapter": "The chapter says",
         "source": "Source",
         "paper": "The paper's effect: {:+g}.",
@@ -35,9 +36,9 @@ WORDS: dict[Lang, dict[str, str]] = {
         "between": "{}; that all sets have one mean: p = {:.2g}",
         "over data": "{} data sets: {:+.3g} [{:+.3g}, {:+.3g}]; the effect on the next one [{:+.3g}, {:+.3g}] (95 %)",
         "bars": (
-            "Bars: effects over margins, the claimed way to the right. ● effect, ━ interval, │ margin (at 1), ┊ zero, "
-            "◆ the paper's effect. The claims of a study share one error rate of 5 % by Holm's procedure, which "
-            "decides; their intervals hold together (Bonferroni)."
+            "Bars: effects over margins, the claimed way to the right (for what is not higher: to the left of the "
+            "margin). ● effect, ━ interval, │ margin (at 1), ┊ zero, ◆ the paper's effect. The claims of a study share "
+            "one error rate of 5 % by Holm's procedure, which decides; their intervals hold together (Bonferroni)."
         ),
         "sets": (
             "Sets of seeds: ✓ supported, ✗ refuted, ? inconclusive, – untested. Registered: claim, margin, seeds and "
@@ -67,7 +68,7 @@ WORDS: dict[Lang, dict[str, str]] = {
         "higher": "효과가 {}보다 크면 지지됨.",
         "lower": "효과가 {}보다 작으면 지지됨.",
         "not higher": "효과가 {} 이하이면 지지됨.",
-        "effect": "효과 {} ({}), {} % 구간 [{}, {}], n = {}.",
+        "effect": "효과 {}, {} % 구간 [{}, {}], n = {}.",
         "chapter": "이 장의 말",
         "source": "출처",
         "paper": "논문의 효과: {:+g}.",
@@ -77,7 +78,8 @@ WORDS: dict[Lang, dict[str, str]] = {
         "between": "{}. 묶음들의 평균이 모두 같은가: p = {:.2g}",
         "over data": "데이터 {}가지: {:+.3g} [{:+.3g}, {:+.3g}], 다음 데이터에서는 [{:+.3g}, {:+.3g}] (95 %)",
         "bars": (
-            "막대: 효과를 기준으로 나눈 값이고, 주장한 쪽이 오른쪽이다. ● 효과, ━ 구간, │ 기준(1), ┊ 0, ◆ 논문의 효과. "
+            "막대: 효과를 기준으로 나눈 값이고, 주장한 쪽이 오른쪽이다(‘크지 않다’는 주장은 기준의 왼쪽). ● 효과, "
+            "━ 구간, │ 기준(1), ┊ 0, ◆ 논문의 효과. "
             "한 연구의 주장들은 오류율 5 %를 나누어 쓰고 홀름 절차로 판정한다. 구간들은 함께 성립한다(본페로니)."
         ),
         "sets": (
@@ -107,7 +109,7 @@ NARROWEST = 25
 """Columns of a bar."""
 
 
-def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *, pool: bool = False) -> None:
+def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Language = "en", *, pool: bool = False) -> None:
     """Print what is known of claims, how their sets of seeds agree, and what the whole ledger risks."""
     from reslab.ledger.again import agreement
 
@@ -131,7 +133,7 @@ def print_ledger(known: "Sequence[Evidence]", risk: "Risk", lang: Lang = "en", *
         console.print(words["risk"].format(risk.tests, risk.expected))
 
 
-def print_claims(known: "Sequence[Evidence]", lang: Lang = "en", *, pool: bool = False) -> None:
+def print_claims(known: "Sequence[Evidence]", lang: Language = "en", *, pool: bool = False) -> None:
     """Print what is known of claims, section by section; with `pool`, also what was pooled."""
     from reslab.ledger.claim import BEYOND, SECTIONS
 
@@ -152,7 +154,7 @@ def _counts(members: "Sequence[Evidence]", words: dict[str, str]) -> str:
     return ", ".join(f"{count} {words[mark]}" for mark, count in counts.most_common())
 
 
-def table(known: "Sequence[Evidence]", lang: Lang, width: int, *, pool: bool = False) -> "Table":
+def table(known: "Sequence[Evidence]", lang: Language, width: int, *, pool: bool = False) -> "Table":
     """Return a table of what is known of claims, for a terminal of so many columns."""
     from rich.cells import cell_len
     from rich.table import Table
@@ -177,7 +179,7 @@ def mark_of(known: "Evidence") -> str:
     return SUPPORTED[known.claim.kind] if known.headline.verdict == "supported" else known.headline.verdict
 
 
-def at_scale(scale: "AtScale", lang: Lang) -> str:
+def at_scale(scale: "AtScale", lang: Language) -> str:
     """Return a scale and the verdict there."""
     from reslab.ledger import wording
 
@@ -185,7 +187,7 @@ def at_scale(scale: "AtScale", lang: Lang) -> str:
     return f"{wording.scale(scale.origin)[lang]}: {WORDS[lang][found or 'unmeasured']}"
 
 
-def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool: bool) -> "Text":
+def _entry(known: "Evidence", words: dict[str, str], lang: Language, room: int, pool: bool) -> "Text":
     """Return what is said of a claim beside its verdict, and an empty line."""
     from rich.text import Text
 
@@ -211,7 +213,7 @@ def _entry(known: "Evidence", words: dict[str, str], lang: Lang, room: int, pool
     return text
 
 
-def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang: Lang) -> list[str]:
+def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang: Language) -> list[str]:
     """Return the sentences of a verdict."""
     from reslab.ledger import wording
     from reslab.report.units import effect_and_interval
@@ -220,7 +222,8 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     if verdict.interval and verdict.effect is not None and verdict.level is not None:
         effect, low, high = effect_and_interval(verdict.effect, verdict.interval)
         level = f"{100 * verdict.level:.4g}"
-        said.append(words["effect"].format(effect, _in(claim.unit, lang), level, low, high, verdict.n))
+        unit = f" ({_in(claim.unit, lang)})" if claim.unit else ""
+        said.append(words["effect"].format(f"{effect}{unit}", level, low, high, verdict.n))
     elif verdict.reason:
         said.append(_in(wording.reason(verdict), lang))
     if claim.direction is not None:
@@ -235,10 +238,10 @@ def _evidence(known: "Evidence", verdict: "Verdict", words: dict[str, str], lang
     return said
 
 
-def _sets(known: "Evidence", scale: "AtScale", lang: Lang) -> str:
+def _sets(known: "Evidence", scale: "AtScale", lang: Language) -> str:
     """Return a line of a scale's sets of seeds: those that stand alike together, the best first."""
     from reslab.ledger import wording
-    from reslab.ledger.evidence import STANDINGS
+    from reslab.ledger.sets import STANDINGS
 
     now = [one for one in scale.sets if one.of(known.claim)]
     groups = [
@@ -268,7 +271,7 @@ def _set(one: "SeedSet") -> str:
     return f"{spans(one.origin.seeds)} {SIGNS.get(one.verdict.verdict or '', '')}".rstrip()
 
 
-def _pooling(known: "Evidence", words: dict[str, str], lang: Lang) -> list[str]:
+def _pooling(known: "Evidence", words: dict[str, str], lang: Language) -> list[str]:
     """Return what was pooled over sets of seeds and over data sets."""
     from reslab.ledger import wording
     from reslab.ledger.record import Reason
@@ -300,7 +303,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _in(words: "Words", lang: Lang) -> str:
+def _in(words: "Words", lang: Language) -> str:
     return words if isinstance(words, str) else words[lang]
 
 

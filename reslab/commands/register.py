@@ -1,5 +1,6 @@
 """`reslab register`: fixes a study before its seeds are run."""
 
+import fnmatch
 import os
 import sys
 from contextlib import suppress
@@ -192,7 +193,8 @@ def recorded(directories: tuple[Path, ...] = ()) -> "list[Ran]":
 
 
 def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
-    """Return what studies below these directories have shown that have begun, and have no record yet.
+    """Return what studies below these directories have shown that have begun, and have no record yet; of those without
+    trials, also what has ended.
 
     Raises:
         UserError: if one cannot be read.
@@ -201,7 +203,7 @@ def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
     from reslab.ledger.registration import Begun
 
     found = []
-    for path in _files("begun.json", directories):
+    for path in _files("begun*.json", directories):
         try:
             found.append(Begun.model_validate(read_json(path), strict=True).ran())
         except (OSError, ValueError) as error:  # pydantic's error is a ValueError
@@ -210,7 +212,7 @@ def begun_studies(directories: tuple[Path, ...] = ()) -> "list[Ran]":
 
 
 def _files(name: str, directories: tuple[Path, ...]) -> list[Path]:
-    """Return the files of a name below these directories, and where records are kept, also behind links."""
+    """Return the files of such a name below these directories, and where records are kept, also behind links."""
     visited: set[str] = set()  # as links may lead in circles
     found = []
     for root in (*RECORDS, *directories):
@@ -220,8 +222,7 @@ def _files(name: str, directories: tuple[Path, ...]) -> list[Path]:
                 inner.clear()
                 continue
             visited.add(real)
-            if name in files:
-                found.append(Path(real) / name)
+            found += [Path(real) / file for file in fnmatch.filter(files, name)]
     return sorted(found)
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from reslab.commands import printing, typed
 from reslab.commands.app import MORE, Flag, Log, app
 from reslab.commands.ledger import print_claims
-from reslab.errors import MismatchError, MissingError, WrongValueError, at_least, worded
+from reslab.errors import Language, MismatchError, MissingError, WrongValueError, at_least, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def study(
     registered: Path | None = None,
     until: Literal["decided"] | None = None,
     log: Log | None = None,
-    lang: Literal["ko", "en"] | None = None,
+    lang: Language | None = None,
     json: Flag = False,
     **settings: str,
 ) -> int:
@@ -183,7 +183,7 @@ def executor_of(
             return local(workers)
 
 
-def help_with_settings(name: str, language: typed.Language) -> str:
+def help_with_settings(name: str, language: Language) -> str:
     """Return the settings of a study with their defaults and meanings, its own last; nothing if there is none of this
     name.
     """
@@ -265,7 +265,7 @@ COLUMNS = {
 }
 
 
-def print_study(record: "Record", rows: "list[Json]", language: typed.Language = "en") -> None:
+def print_study(record: "Record", rows: "list[Json]", language: Language = "en") -> None:
     """Print a study's table of errors and its verdicts."""
     from reslab.ledger.evidence import alone
 

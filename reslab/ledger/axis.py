@@ -1,5 +1,5 @@
 """One axis for effects in any unit: effects divided by margins, with the claimed direction to the right and the margin
-at 1.
+at 1; of a claim that something is not higher, to the left of the margin.
 
 Effects range from hundredths of a margin to hundreds, so the axis is linear near 0 and logarithmic far from it (asinh).
 Values beyond its ends are drawn at the ends.

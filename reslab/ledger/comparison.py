@@ -91,7 +91,7 @@ class Comparison:
             return self.untested
         if not all(sides):
             return Reason(code="nothing-measured")
-        lost = sorted({seed for side in sides for seed, value in side.items() if not math.isfinite(value)})
+        lost = sorted({int(seed) for side in sides for seed, value in side.items() if not math.isfinite(value)})
         if lost:
             return Reason(code="not-finite", values={"seeds": lost})
         return self._no_room()

@@ -227,7 +227,8 @@ def _failures(found: Sequence[Failures]) -> Failures:
 def _of_values(comparison: Comparison) -> Summary:
     found = estimate(comparison)
     if found.sizes is None:
-        return of_differences(found.differences, found.off)
+        summary = of_differences(found.differences, found.off)
+        return summary if found.error else replace(summary, squares=0.0)  # what differs by rounding has no spread
     # as n differences of which only mean and spread are known: which value belongs to which says nothing
     return Summary(found.n, found.effect, found.error**2 * found.n * (found.n - 1), found.off)
 

@@ -5,6 +5,7 @@ reason is a code with values (`reslab.ledger.wording` turns it into words), and 
 beside it, so that anyone can decide again.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
@@ -55,6 +56,18 @@ class Reason(Part):
 
     code: str
     values: dict[str, JsonValue] = {}
+
+    @staticmethod
+    def diverged(groups: Mapping[str, tuple[int, int]]) -> "Reason | None":
+        """Return that networks of a group diverged, so that those left did better than the group; None if none did.
+
+        Args:
+            groups: how many networks of each group did not, and how many it has.
+        """
+        for kind, (sound, n) in groups.items():
+            if sound < n:
+                return Reason(code="diverged", values={"gone": n - sound, "n": n, "kind": kind})
+        return None
 
 
 Way = Literal["opposite", "under-margin", "no-effect", "not-as-large"]

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from reslab.ledger.claim import Claim, Text
-from reslab.ledger.evidence import Evidence, Origin, SeedSet, evidence
+from reslab.ledger.evidence import Evidence, evidence
 from reslab.ledger.record import Part, Reason, Verdict
 from reslab.ledger.registration import Ran
+from reslab.ledger.sets import Origin, SeedSet
 from reslab.ledger.verdict import undecided
 
 FILE = Path(__file__).with_name("ledger.json")

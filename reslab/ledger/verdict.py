@@ -42,16 +42,17 @@ def check(evidence: Check) -> Verdict:
     """
     if evidence.claim.kind != "exact":
         raise ValueError(f"claim {evidence.claim.id!r} is {evidence.claim.kind}: an expected value does not decide it")
-    same = alike(evidence.measured, evidence.expected)
-    code = "as-claimed" if same else "not-a-number" if _has_nan(evidence.measured) else "not-as-claimed"
+    measured, expected = _of_python(evidence.measured), _of_python(evidence.expected)
+    same = alike(measured, expected)
+    code = "as-claimed" if same else "not-a-number" if _has_nan(measured) else "not-as-claimed"
     return Verdict(
         **asdict(evidence.claim),
         verdict="supported" if same else "refuted",
         n=1,
         method="exact",
         reason=Reason(code=code),
-        measured=_plain(evidence.measured),
-        expected=_plain(evidence.expected),
+        measured=_plain(measured),
+        expected=_plain(expected),
     )
 
 
@@ -65,6 +66,15 @@ def alike(measured: Any, expected: Any) -> bool:
         if isinstance(measured, kind) and isinstance(expected, kind):
             return len(measured) == len(expected) and all(map(alike, measured, expected))
     return bool(isinstance(measured, bool) == isinstance(expected, bool) and measured == expected)
+
+
+def _of_python(value: Any) -> Any:
+    """Return a value with the numbers of NumPy and torch in it as Python's."""
+    if isinstance(value, Mapping):
+        return {key: _of_python(part) for key, part in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(map(_of_python, value))
+    return value.item() if getattr(value, "ndim", None) == 0 else value
 
 
 def _has_nan(value: Any) -> bool:

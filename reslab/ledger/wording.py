@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from reslab.ledger.claim import Text, Words
-from reslab.ledger.evidence import Origin
 from reslab.ledger.record import Reason, Verdict
+from reslab.ledger.sets import Origin
 from reslab.naming import without_path
 
 IN_THE_UNIT = ("threshold", "margin", "mean")
@@ -173,7 +173,7 @@ def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, st
         elif key == "errors":
             one = phrases()["one_untrained"][language]
             found[key] = ", ".join(
-                one.format(name=name, error="?" if error is None else f"{100 * error:.1f}")
+                one.format(name=name, error="?" if error is None else _over(error, values["limit"]))
                 for name, error in value.items()
             )
         elif key == "kinds":
@@ -187,6 +187,12 @@ def _shown(values: Mapping[str, Any], language: str, scale: int) -> dict[str, st
     if "n" in values:
         found["s"] = "" if values["n"] == 1 else "s"
     return found
+
+
+def _over(share: float, limit: float) -> str:
+    """Return a share in percent, with as many decimals as show that it is over a limit, if it is."""
+    texts = [f"{100 * share:.{places}f}" for places in range(1, 9)]
+    return next((text for text in texts if float(text) > 100 * limit), texts[0])
 
 
 def _said(value: Any, language: str, inner: bool = False) -> str:

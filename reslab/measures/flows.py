@@ -101,13 +101,13 @@ def at_start_table(text: StudyText, flows: Starts) -> Table:
     return text.table("at-start", rows)
 
 
-def after_steps_table(text: StudyText, finite: Trained, seeds: int) -> Table:
-    """Return ratios and losses after the last step, a row per kind."""
+def after_steps_table(text: StudyText, finite: Trained, trained: Mapping[str, int]) -> Table:
+    """Return ratios and losses after the last step, a row per kind, given how many networks of each were trained."""
     rows: list[list[Value]] = []
     for kind, by_seed in finite.items():
         ends = [found.flows[-1] for found in by_seed.values()]
         means = [10 ** fmean(end.decades for end in ends), fmean(end.loss for end in ends)] if ends else [None, None]
-        rows.append([kind, len(ends), seeds - len(ends), *means])
+        rows.append([kind, len(ends), trained[kind] - len(ends), *means])
     return text.table("after-steps", rows)
 
 

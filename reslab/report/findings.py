@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reslab.ledger.claim import Text
-from reslab.ledger.record import Chart
+from reslab.ledger.record import Chart, Verdict
 
 FILE = Path(__file__).parent / "findings.toml"
 
@@ -19,15 +19,16 @@ def findings() -> list[dict[str, Any]]:
     return known
 
 
-def finding(study: str, chart: Chart, verdicts: Mapping[str, str | None]) -> Text | None:
-    """Return the finding of a study's chart, given the claims' verdicts by id; None if the verdicts differ."""
+def finding(study: str, chart: Chart, verdicts: Mapping[str, Verdict]) -> Text | None:
+    """Return the finding of a study's chart, given the claims' verdicts by id; None if they came out otherwise."""
     return finding_of(study, chart.title["en"], verdicts)
 
 
-def finding_of(study: str, title: str, verdicts: Mapping[str, str | None]) -> Text | None:
+def finding_of(study: str, title: str, verdicts: Mapping[str, Verdict]) -> Text | None:
     """Return the same of a chart of this English title."""
     for each in findings():
         if each["study"] == study and title.startswith(each["chart"]):
-            holds = all(verdicts.get(id) == verdict for id, verdict in each["claims"].items())
+            ways = {id: {verdict.verdict, verdict.way} for id, verdict in verdicts.items()}
+            holds = all(ways.get(id, set()) & {*wanted.split()} for id, wanted in each["claims"].items())
             return {"ko": each["ko"], "en": each["en"]} if holds else None
     return None

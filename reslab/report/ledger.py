@@ -6,8 +6,9 @@ from typing import Any
 from reslab.ledger import wording
 from reslab.ledger.axis import TICKS, bar, place
 from reslab.ledger.claim import BEYOND, SECTIONS, Claim, Text, Words
-from reslab.ledger.evidence import Evidence, SeedSet
+from reslab.ledger.evidence import Evidence
 from reslab.ledger.record import Record, Verdict
+from reslab.ledger.sets import SeedSet
 from reslab.ledger.shipped import Ledger
 from reslab.ledger.verdict import undecided
 from reslab.report.addresses import Addresses

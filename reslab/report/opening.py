@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reslab.ledger.claim import Decision, Text
-from reslab.ledger.evidence import RANK, Evidence
+from reslab.ledger.evidence import Evidence
+from reslab.ledger.sets import RANK
 from reslab.ledger.verdict import undecided
 from reslab.ledger.wording import data, spans
 from reslab.report import ledger
@@ -31,7 +32,7 @@ ORDER: tuple[Decision | None, ...] = ("supported", "refuted", "inconclusive", "u
 def start(studies: Sequence[StudyRecord], known: Sequence[Evidence], anchors: Mapping[str, str]) -> dict[str, Any]:
     """Return what the first view shows."""
     told = story(studies)
-    verdicts = {each.claim.id: found.verdict for each in known if (found := each.on(told["data"]))}
+    verdicts = {each.claim.id: found for each in known if (found := each.on(told["data"]))}
     return {
         "story": told,
         "data": data(told["data"]),

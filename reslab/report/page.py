@@ -17,8 +17,10 @@ from reslab import __version__
 from reslab.files import Json, write_atomically
 from reslab.ledger import wording
 from reslab.ledger.claim import SECTIONS
-from reslab.ledger.evidence import Evidence, SeedSet, current, evidence, origin_of, risk, seed_sets
+from reslab.ledger.evidence import Evidence, current, evidence
 from reslab.ledger.registration import seeds_of
+from reslab.ledger.risk import risk
+from reslab.ledger.sets import SeedSet, origin_of, seed_sets
 from reslab.ledger.shipped import shipped
 from reslab.report import colours, explorer, ledger, opening, pictures
 from reslab.report.addresses import Addresses
@@ -153,7 +155,7 @@ def section(
         first.get("config", {}).get("recipe"),
         {**first.get("environment", {}), "code": first.get("code")} if first else None,
     ]
-    verdicts = {each.claim.id: found.verdict for each in known if (found := each.at(origin))}
+    verdicts = {each.claim.id: found for each in known if (found := each.at(origin))}
     drawn = pictures.pictures(study)
     by_class = pictures.by_class(study)
     twice = sum(other.record.study == record.study for other in studies) > 1 and origin.data

@@ -13,9 +13,9 @@ from reslab import shapes
 from reslab.errors import DamagedError, MissingError, worded
 from reslab.files import Json, Shape, one_line, read_json, read_record
 from reslab.ledger.claim import Text
-from reslab.ledger.evidence import Origin
 from reslab.ledger.migration import migrated
 from reslab.ledger.record import Outcome, Record
+from reslab.ledger.sets import Origin
 from reslab.ledger.shipped import shipped
 from reslab.report.confusion import Confusion, of_groups, read_confusion
 from reslab.runs import METRICS, RESULT, TRIAL, check_files, read_metrics

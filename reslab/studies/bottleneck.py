@@ -18,10 +18,10 @@ from pydantic import Field
 from reslab.experiment.config import CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, cited, claims, lower, not_higher
-from reslab.experiment.trials import Grid, Key, Part, Trials, Values, label
+from reslab.experiment.trials import Grid, Key, Trials, Values, label
 from reslab.ledger.record import Chart, Table, Value
 from reslab.measures.costs import TOLERANCE, Cost, costs, unequal
-from reslab.training.loop import TrialConfig
+from reslab.training.loop import PartName, TrialConfig
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -96,7 +96,7 @@ def _over_blocks(config: BottleneckConfig, trials: Trials) -> Chart:
     return TEXT.chart("over-blocks", series)
 
 
-def _percent(trials: Trials, part: Part) -> dict[Key, Values]:
+def _percent(trials: Trials, part: PartName) -> dict[Key, Values]:
     return {key: errors.map(lambda error: 100 * error) for key, errors in trials.errors(part).items()}
 
 

@@ -156,10 +156,7 @@ def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
         return Values({seed: of([flow.decades for flow in found.flows]) for seed, found in finite[kind].items()})
 
     def diverged(*kinds: str) -> Reason | None:
-        for kind in kinds:
-            if gone := config.seeds - len(finite[kind]):
-                return Reason(code="diverged", values={"gone": gone, "n": config.seeds, "kind": kind})
-        return None
+        return Reason.diverged({kind: (len(finite[kind]), len(trials[kind,])) for kind in kinds})
 
     middle = through("plain, BN", lambda steps: median(steps[1:]))
     most = through("residual, BN", lambda steps: max(map(abs, steps)))
@@ -172,7 +169,7 @@ def in_training(config: GradientFlowConfig, trials: Trials) -> Measurement:
                 ends["residual, BN"], untested=diverged(*ends)
             ),
         },
-        tables=[after_steps_table(TEXT, finite, config.seeds)],
+        tables=[after_steps_table(TEXT, finite, {kind: len(trials[kind,]) for kind in KINDS})],
         charts=[heat_chart(TEXT, finite, config.trained_depths[0]), in_training_chart(TEXT, finite)],
     )
 

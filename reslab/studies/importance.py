@@ -35,9 +35,7 @@ CLAIMS = claims(
     {
         "turn-ranks-as-the-lesion": higher(0.5, source=MEN),
         "turn-ranks-as-the-lesion-in-v2": higher(0.5, source=MEN),
-        "first-order-ranks-as-the-lesion": higher(
-            0.5, source="Molchanov et al. 2017 (arXiv:1611.06440): the Taylor criterion"
-        ),
+        "first-order-ranks-as-the-lesion": higher(0.5, source=MOLCHANOV),
         "mean-and-zero-agree": higher(0.7, at="section 4.1, which knows one kind of lesion: the branch at zero"),
         "neighbours-are-more-alike-than-plain": higher(0.05, source=KORNBLITH),
         "neighbours-are-more-alike-than-plain-in-v2": higher(0.05, source=KORNBLITH),

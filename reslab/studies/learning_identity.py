@@ -25,7 +25,8 @@ from pydantic import Field
 from reslab.experiment.config import StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower
-from reslab.experiment.trials import Trials, Values
+from reslab.experiment.trials import Against, Trials, Values
+from reslab.ledger.record import Reason
 from reslab.measures.courses import BLOCKS, FUNCTIONS, Best, course, course_chart, course_table, steps
 from reslab.progress import each
 
@@ -54,7 +55,9 @@ class LearningIdentityConfig(StudyConfig):
 
 
 def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:
-    """Compare the steps of both blocks; one that did not learn a function counts with the most steps there are."""
+    """Compare the steps of both blocks; one that did not learn a function counts with the most steps there are, and
+    where none did, nothing is concluded.
+    """
     asked = (config.perturbation, config.level, config.most)
     best: Best = {(block, function): {} for function in FUNCTIONS for block in BLOCKS}
     for block, function in each(list(best), "learning", trials.progress):
@@ -64,12 +67,17 @@ def measure(config: LearningIdentityConfig, trials: Trials) -> Measurement:
     taken = {
         key: Values({seed: log2(steps(one, config.most)) for seed, one in found.items()}) for key, found in best.items()
     }
-    residual, plain = ({name: taken[block, name] for name in FUNCTIONS} for block in ("residual", "plain"))
+
+    def compared(function: str) -> Against:
+        learned = any(one.reached for block in BLOCKS for one in best[block, function].values())
+        unseen = None if learned else Reason(code="too-little-learned")
+        return taken["residual", function].against(taken["plain", function], untested=unseen)
+
     return Measurement(
         {
-            "identity-in-fewer-steps": residual["identity"].against(plain["identity"]),
-            "near-identity-in-fewer-steps": residual["near-identity"].against(plain["near-identity"]),
-            "near-zero-in-more-steps": residual["near-zero"].against(plain["near-zero"]),
+            "identity-in-fewer-steps": compared("identity"),
+            "near-identity-in-fewer-steps": compared("near-identity"),
+            "near-zero-in-more-steps": compared("near-zero"),
         },
         tables=[course_table(TEXT, best, config.most)],
         charts=[course_chart(TEXT, best)],

@@ -12,8 +12,9 @@ from pydantic import Field, model_validator
 from reslab.experiment.config import GrowingDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, lower, not_higher
-from reslab.experiment.trials import Grid, Key, Part, Trials, Values
+from reslab.experiment.trials import Grid, Key, Trials, Values
 from reslab.ledger.record import Chart, Reason
+from reslab.training.loop import PartName
 
 TEXT = StudyText(__name__)
 CLAIMS = claims(
@@ -91,7 +92,7 @@ def advantage(errors: Mapping[Key, Values], depth: int) -> Values:
     return errors["v1", depth] - errors["v2", depth]
 
 
-def _over_depth(part: Part, config: PreactivationConfig, errors: Mapping[Key, Values]) -> Chart:
+def _over_depth(part: PartName, config: PreactivationConfig, errors: Mapping[Key, Values]) -> Chart:
     depths = [float(depth) for depth in config.depths]
     columns = {kind: [errors[kind, depth] for depth in config.depths] for kind in FAMILIES}
     return TEXT.chart(part, [TEXT.over_seeds(kind, depths, shared(columns[kind])) for kind in FAMILIES], rate=True)

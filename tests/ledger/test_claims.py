@@ -7,18 +7,22 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from scipy import stats
 
-from reslab.commands.ledger import Lang, print_claims, print_ledger
+from reslab.commands.ledger import print_claims, print_ledger
+from reslab.errors import Language
 from reslab.ledger.again import agreement, claim_of, decide_again
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.comparison import Check, Comparison, failures, untrained, upper_bound
 from reslab.ledger.estimate import SKEWED, estimate, rank_power, rank_tail, seeds_for_exact_tests, skewness
-from reslab.ledger.evidence import Origin, SeedSet, alone, evidence, risk
+from reslab.ledger.evidence import alone, evidence
 from reslab.ledger.record import Reason, Verdict
+from reslab.ledger.risk import risk
+from reslab.ledger.sets import Origin, SeedSet
 from reslab.ledger.verdict import check, cite, decide, undecided
 from reslab.ledger.wording import failed, needed, reason
 
@@ -454,6 +458,12 @@ def test_what_is_no_seed_is_refused_in_one_line(seed: Any) -> None:
     assert decide([Comparison(claim("higher"), {np.int64(seed): 1.0 for seed in range(3)}, 0.0)])
 
 
+def test_seeds_of_numpy_are_told_as_others() -> None:
+    values = {np.int64(1): math.nan, np.int64(2): 1.0}
+    (verdict,) = decide([Comparison(claim("higher"), values, 0.0)])  # type: ignore[arg-type]  # as NumPy's are
+    assert verdict.reason == Reason(code="not-finite", values={"seeds": [1]})
+
+
 def test_lost_seeds_leave_the_others_paired() -> None:
     treatment, control = {0: 2.0, 1: 13.0, 2: 22.0, 4: 99.0}, {0: 1.0, 1: 11.0, 2: 21.0, 3: -99.0}
     (verdict,), (alone,) = (
@@ -533,6 +543,9 @@ def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision(
         ((1, (2, True)), (1, (2, True)), True),
         ({"a": (1,)}, {"a": (1,), "b": 2}, False),
         ("1", 1, False),
+        (np.bool_(True), True, True),
+        (np.bool_(True), 1, False),
+        ({"a": (np.int64(3), torch.tensor(0.5))}, {"a": (3, 0.5)}, True),
     ],
 )
 def test_exact_values_are_compared_with_their_kinds(measured: Any, expected: Any, same: bool) -> None:
@@ -574,7 +587,7 @@ def test_every_section_has_a_title() -> None:
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_claims_are_printed_by_section_within_the_terminal(
-    width: int, lang: Lang, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    width: int, lang: Language, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     statement = {"ko": "지름길은 기울기를 [지킨다]. " * 9, "en": "A shortcut keeps [the] gradient. " * 9}
     later = Claim(

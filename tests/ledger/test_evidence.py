@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from reslab.ledger import wording
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check
-from reslab.ledger.evidence import Evidence, current, evidence, risk, seed_sets
+from reslab.ledger.evidence import Evidence, current, evidence
 from reslab.ledger.pooling import RandomEffects
 from reslab.ledger.record import Outcome, Reason, Record, Verdict
+from reslab.ledger.risk import risk
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.verdict import check
 
 WRITTEN = a_record(range(5), earlier=True)
@@ -157,6 +159,18 @@ def test_a_claim_that_was_left_out_has_no_verdict_there_and_keeps_its_share_of_t
     only = a_record(range(10, 13), (CLEAR,), data="svhn", date="2")
     (first, _) = evidence(CLAIMS, seed_sets([only, unregistered]))
     assert first.scales[0].verdict is not None and first.scales[0].verdict.level == only.claims[0].level == 0.95
+
+
+def test_a_claim_that_lost_a_seed_or_was_revised_leaves_its_share_of_the_error_rate_to_nobody() -> None:
+    whole = known(REGISTERED)
+    clear, near = REGISTERED.claims
+    assert near.treatment is not None
+    fewer = near.model_copy(update={"treatment": {seed: near.treatment[seed] for seed in [*near.treatment][1:]}})
+    lost = known(REGISTERED.model_copy(update={"claims": [clear, fewer]}))
+    revised = known(REGISTERED, claims=(CLEAR, replace(NEAR, revision=2)))
+    for found in (lost, revised):
+        assert found.headline is not None and whole.headline is not None
+        assert (found.headline.level, found.headline.share) == (whole.headline.level, 0.025)
 
 
 def test_seeds_for_which_a_claim_was_left_out_are_not_among_those_of_its_verdict() -> None:

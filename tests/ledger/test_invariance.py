@@ -9,8 +9,9 @@ from helpers_ledger import CLAIMS, a_record
 
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
-from reslab.ledger.evidence import current, evidence, seed_sets
+from reslab.ledger.evidence import current, evidence
 from reslab.ledger.record import Reason, Record
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.verdict import check, decide
 
 TEXT = {"en": "e", "ko": "k"}

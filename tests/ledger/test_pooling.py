@@ -1,5 +1,7 @@
 """Sets of seeds and data sets pooled: against decisions on all seeds at once, closed forms, and simulated truth."""
 
+import math
+
 import numpy as np
 import pytest
 from helpers_verdicts import holm as reckoned_holm
@@ -84,6 +86,16 @@ def test_effects_and_intervals_are_all_that_an_interval_of_all_seeds_needs(seed:
         if known == 0:  # nothing but Student's t
             student = stats.ttest_1samp(np.concatenate(differences), 0.5).pvalue
             assert found.verdict.p == pytest.approx(student) and found.verdict.signs is None
+
+
+def test_sets_that_are_equal_up_to_rounding_have_no_p_value_for_one_mean() -> None:
+    one = claim("one")
+
+    def of(first: int, value: float) -> Verdict:
+        values = {first: value, first + 1: value, first + 2: math.nextafter(value, 1.0)}
+        return decide([Comparison(one, values, 0.0)])[0]
+
+    assert pooling.pool({one.id: [of(100, 0.3), of(200, 0.3 * (1 + 1e-14))]})[one.id].between is None
 
 
 def test_a_set_that_read_off_a_grid_has_its_step_taken_off_its_interval() -> None:

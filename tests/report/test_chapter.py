@@ -15,10 +15,10 @@ from helpers_chapter import CHAPTERS, CLAIM, QUESTION, written
 from helpers_commands import check_command
 
 from reslab import studies
-from reslab.commands.ledger import WORDS, Lang
+from reslab.commands.ledger import WORDS
+from reslab.errors import Language
 from reslab.exercises import sheets
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.sheets import Language
 from reslab.ledger.claim import SECTIONS
 
 HERE = Path(__file__).parents[2] / "reslab"
@@ -152,7 +152,7 @@ FOLDED = re.compile(r"^<details>.*?^</details>$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.mark.parametrize(("name", "language"), CHAPTERS.items())
-def test_its_verdicts_are_the_ledgers(name: str, language: Lang) -> None:
+def test_its_verdicts_are_the_ledgers(name: str, language: Language) -> None:
     """`python tests/helpers_chapter.py` writes them."""
     text = (HERE / name).read_text(encoding="utf-8")
     assert written(text, language) == text
@@ -167,7 +167,7 @@ def test_each_claim_answers_a_question_and_each_question_has_claims(name: str) -
 
 
 @pytest.mark.parametrize(("name", "language"), CHAPTERS.items())
-def test_only_the_ledger_speaks_of_verdicts(name: str, language: Lang) -> None:
+def test_only_the_ledger_speaks_of_verdicts(name: str, language: Language) -> None:
     """A verdict in a sentence would stay behind when new seeds change it."""
     words = [WORDS[language][verdict] for verdict in ("supported", "refuted", "inconclusive", "untested")]
     for part in parts(name)[1:]:

@@ -4,15 +4,17 @@ addresses.
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from helpers_report import a_study, a_trial
 
 from reslab import report, studies
 from reslab.files import read_json
-from reslab.ledger.record import Chart, Table
+from reslab.ledger.claim import Decision
+from reslab.ledger.record import Chart, Table, Verdict, Way
 from reslab.ledger.shipped import shipped
 from reslab.report import findings, opening, story
 from reslab.report.addresses import PARTS, VIEWS, Addresses
@@ -116,16 +118,35 @@ def test_every_finding_is_of_a_picture_and_of_claims_that_there_are() -> None:
     for each in findings.findings():
         assert any(study == each["study"] and title.startswith(each["chart"]) for study, title in known), each["chart"]
         assert each["claims"] and set(each["claims"]) <= ids
-        assert set(each["claims"].values()) <= {"supported", "refuted"}
+        assert {way for ways in each["claims"].values() for way in ways.split()} <= {
+            "supported",
+            "refuted",
+            *get_args(Way),
+        }
+
+
+def came_out(id: str, verdict: Decision | None, way: Way | None = None) -> Verdict:
+    """Return the record of a claim that came out so."""
+    (claim,) = (claim for claim in shipped().claims if claim.id == id)
+    return Verdict(**asdict(claim)).model_copy(update={"verdict": verdict, "way": way})
 
 
 def test_a_finding_is_shown_only_where_its_claims_came_out_so() -> None:
     title = "Training error over depth"
     claim = "degradation.plain-deeper-trains-worse"
-    assert findings.finding_of("degradation", title, {claim: "supported"})
-    for verdicts in ({}, {claim: "refuted"}, {claim: None}):
+    assert findings.finding_of("degradation", title, {claim: came_out(claim, "supported")})
+    for verdicts in ({}, {claim: came_out(claim, "refuted")}, {claim: came_out(claim, None)}):
         assert findings.finding_of("degradation", title, verdicts) is None
-    assert findings.finding_of("lesion", title, {claim: "supported"}) is None
+    assert findings.finding_of("lesion", title, {claim: came_out(claim, "supported")}) is None
+
+
+def test_what_is_smaller_but_by_less_than_the_margin_is_not_called_no_smaller() -> None:
+    claim = "residual_learning.responses-are-smaller-than-plain"
+    told = {
+        way: findings.finding_of("residual_learning", "The layers' responses", {claim: came_out(claim, "refuted", way)})
+        for way in get_args(Way)
+    }
+    assert [way for way, said in told.items() if said] == ["opposite", "no-effect"]
 
 
 def test_a_network_has_its_own_colour_whatever_else_is_in_the_picture() -> None:

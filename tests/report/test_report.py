@@ -291,11 +291,11 @@ WORDED = [
         "1 seed: at least 3 are needed to conclude anything",
     ),
     (
-        {"code": "untrained", "values": {"errors": {"plain-56": 0.6, "short": None}, "limit": 0.2}},
+        {"code": "untrained", "values": {"errors": {"plain-56": 0.2004, "short": None}, "limit": 0.2}},
         {},
-        "학습되지 않았으므로 결론을 내리지 않는다: plain-56의 훈련 오류가 최대 60.0 %, short의 훈련 오류가 최대 ? "
+        "학습되지 않았으므로 결론을 내리지 않는다: plain-56의 훈련 오류가 최대 20.04 %, short의 훈련 오류가 최대 ? "
         "%(한계는 20 %)",
-        "not trained, so nothing is concluded: plain-56 has up to 60.0 % training error, short has up to ? % "
+        "not trained, so nothing is concluded: plain-56 has up to 20.04 % training error, short has up to ? % "
         "training error (limit 20 %)",
     ),
     (

@@ -11,8 +11,9 @@ from helpers_ledger import CLEAR, NEAR, a_record
 from reslab.files import write_json
 from reslab.ledger.axis import place
 from reslab.ledger.claim import SECTIONS
-from reslab.ledger.evidence import evidence, seed_sets
+from reslab.ledger.evidence import evidence
 from reslab.ledger.record import Record
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.shipped import shipped
 from reslab.report import ledger
 from reslab.report.page import write_report

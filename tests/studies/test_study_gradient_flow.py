@@ -145,6 +145,17 @@ def test_where_networks_diverged_nothing_is_concluded_of_training(
     assert not any(chart.series for chart in found.charts[2:])
 
 
+def test_a_trial_that_did_not_finish_is_not_taken_for_one_that_diverged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "start", pretend_start)
+    ended = pretended_trials("diverged", 3, tmp_path)
+    found = measure(SMALL.model_copy(update={"seeds": 3}), Trials({key: ended[key][1:] for key in ended}))
+    gone = Reason(code="diverged", values={"gone": 2, "n": 2, "kind": "plain, BN"})
+    assert verdicts(found)["plain-stays-above-residual-in-training"].reason == gone
+    assert [row[1:3] for row in found.tables[-1].rows] == [[0, 2]] * 4
+
+
 def test_weights_that_are_lost_are_not_taken_for_a_network_that_diverged() -> None:
     class Lost(Trial):
         def network(self, step: int | None = None) -> nn.Module:

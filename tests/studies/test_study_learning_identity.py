@@ -75,3 +75,10 @@ def test_opposite_data_turn_the_verdicts_round(
     measured = STUDY.measure(config, pretended("learning_identity", tmp_path, lambda _: 0.0))
     assert {claim.verdict for claim in STUDY.verdicts(measured)} == {verdict}
     assert [row[-1] for row in measured.tables[0].rows] == ["5/5"] * 6
+
+
+def test_where_no_block_learned_anything_nothing_is_concluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learning_identity, "course", lambda *_: Course([1.0] * 3, False))
+    config = STUDY.configure("smoke", {"seeds": 5, "rates": (0.1,), "most": 3})
+    measured = STUDY.measure(config, pretended("learning_identity", tmp_path, lambda _: 0.0))
+    assert {claim.verdict for claim in STUDY.verdicts(measured)} == {"untested"}
