@@ -9,13 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reslab.errors import Language
 from reslab.exercises import confinement, sheets
-from reslab.exercises.noticing import UNPARSED
-from reslab.exercises.sheets import LANGUAGES, Language
+from reslab.exercises.noticing import parsed
+from reslab.exercises.sheets import LANGUAGES
 from reslab.files import encodable
-
-UNREADABLE = (OSError, *UNPARSED)
-"""Exceptions in reading and parsing a learner's file; the last two are for nesting that is too deep."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,11 @@ def words(file: Path, task: str) -> str:
     file cannot be parsed.
     """
     try:
-        statements = ast.parse(file.read_bytes()).body  # in whatever encoding Python reads it
-    except UNREADABLE:
+        tree = parsed(file.read_bytes())  # in whatever encoding Python reads it
+    except OSError:
         return ""
     name, found = f"IN_WORDS_{task.replace('.', '_')}", ""
-    for statement in statements:
+    for statement in tree.body if tree is not None else ():
         targets = statement.targets if isinstance(statement, ast.Assign) else []
         targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):

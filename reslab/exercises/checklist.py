@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from reslab.exercises.sheets import Language
+from reslab.errors import Language
 from reslab.ledger.claim import Section
 
 

@@ -5,6 +5,8 @@ where the system cannot fork it does one job and ends. A job limits itself, as f
 runs the file. It appends each step and its outcome to a log (JSON lines), so that the parent knows what stopped it.
 """
 
+import __future__
+
 import importlib.util
 import json
 import os
@@ -12,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,12 +28,15 @@ from typing import Any, NoReturn
 import psutil
 
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, Job, limit_this_process
-from reslab.exercises.grading import judge_part
+from reslab.exercises.grading import FAILED_CELLS, judge_part
 from reslab.exercises.judgement import Judgement
+from reslab.exercises.noticing import CELL, asked_in, cells_of
 from reslab.exercises.settings import Settings, held
-from reslab.exercises.sheets import read, sheet_of
+from reslab.exercises.sheets import SHEETS, read, sheet_of
 from reslab.exercises.tasks import find
 
+FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+"""The flags of code that imports from `__future__`, which hold for a notebook's later cells too."""
 HIDDEN = 600.0
 """Seconds of CPU time for all of a teacher's hidden tests with the reference solutions."""
 
@@ -58,8 +63,35 @@ def load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # dataclasses look their module up
     vars(module).update(display=print, get_ipython=_Shell)  # which notebooks have
-    loader.exec_module(module)
+    content = path.read_bytes()
+    cells = cells_of(content)
+    if len(cells) > 1:
+        _run_cells([cell.decode() for cell in cells], path, module)
+    else:
+        loader.exec_module(module)
     return module
+
+
+def _run_cells(cells: Sequence[str], path: Path, module: ModuleType) -> None:
+    """Run a notebook's cells as Jupyter does, where one that fails stops no other; what failed is told where a function
+    is missing.
+
+    Raises:
+        Exception: what failed first, if no function that a sheet asks for is there.
+    """
+    above, futures, failed = 0, 0, dict[int, Exception]()
+    for number, cell in enumerate(cells, start=1):
+        try:
+            code = compile("\n" * above + cell, str(path), "exec", futures, dont_inherit=True)
+            futures |= code.co_flags & FUTURES
+            exec(code, vars(module))
+        except Exception as error:
+            failed[number] = error
+        above += cell.count("\n") + CELL.count("\n")
+    if failed and not any(callable(vars(module).get(name)) for sheet in SHEETS for name in asked_in(sheet)):
+        raise next(iter(failed.values()))
+    said = (f"cell {number}: {type(error).__name__}: {error}" for number, error in failed.items())
+    vars(module)[FAILED_CELLS] = "; ".join(said)
 
 
 def hidden_tests(tests: ModuleType, task: str) -> dict[str, Callable[..., Any]]:

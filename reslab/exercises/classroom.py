@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from reslab.digests import code_digest
-from reslab.errors import DamagedError, FailedError, MissingError, WrongValueError, worded
+from reslab.errors import DamagedError, FailedError, Language, MissingError, WrongValueError, worded
 from reslab.exercises import confinement, sheets, tasks
 from reslab.exercises.checking import check, words
-from reslab.exercises.noticing import alike, language_of, remarks_on
+from reslab.exercises.noticing import alike, begun_in, language_of, remarks_on
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.submissions import Handed, Submission, decoded, key
 from reslab.exercises.telling import WORDS
@@ -40,7 +40,7 @@ class Student:
     of: dict[str, int] = field(default_factory=dict)  # the maximum over all graded tasks, handed in or not
     problems: list[Remark] = field(default_factory=list)
     remarks: list[Remark] = field(default_factory=list)
-    language: sheets.Language = "en"
+    language: Language = "en"
     hints: int | None = None  # None: no record was handed in
     solutions: tuple[str, ...] = ()
 
@@ -49,11 +49,11 @@ class Student:
         """Return what was earned."""
         return sum(result["points"] for result in self.results.values())
 
-    def remarked(self, language: sheets.Language) -> str:
+    def remarked(self, language: Language) -> str:
         """Return all problems and notes in the teacher's language."""
         return "; ".join(each.text(language) for each in [*self.problems, *self.remarks])
 
-    def row(self, language: sheets.Language = "en") -> dict[str, Any]:
+    def row(self, language: Language = "en") -> dict[str, Any]:
         """Return the student's line of the table, its remarks in the teacher's language."""
         total = sum(self.of.values())
         parts = {
@@ -91,7 +91,7 @@ def grade(
     jobs: int = 2,
     hidden: Path | None = None,
     roster: Sequence[tuple[str, ...]] = (),
-    language: sheets.Language = "en",
+    language: Language = "en",
     progress: Progress = silent,
 ) -> list[Student]:
     """Grade what is not graded yet, and return every student, including those of the roster who handed in nothing.
@@ -111,7 +111,9 @@ def grade(
     asked = [task for task in tasks.names() if not only or task in only]
     worth = {task: sheets.task(task, "en").points + sum(extra.get(task, {}).values()) for task in asked}
     # if a class does only one sheet, the other does not count
-    begun = {sheets.sheet_of(task) for each in handed.files for task in each.tasks}
+    texts_of = {each.file: decoded(each.file.read_bytes()) for each in handed.files if each.tasks}
+    begun = {number for text in texts_of.values() for number in begun_in(text)}
+    begun |= {sheets.sheet_of(one["task"]) for results in graded.values() for one in results if one["points"]}
     worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
     students: dict[str, Student] = {}
     texts: dict[str, str] = {}
@@ -121,7 +123,7 @@ def grade(
         student.problems += [each.problem] if each.problem is not None else []
         _add(student, graded[each])
         if each.tasks:
-            text = decoded(each.file.read_bytes())
+            text = texts_of[each.file]
             texts[each.student] = texts.get(each.student, "") + "\n" + text
             student.language = language_of(text) or student.language
             student.remarks += remarks_on(text, each.name)
@@ -167,7 +169,7 @@ def _on_roster(
     files: Sequence[Submission],
     roster: Sequence[tuple[str, ...]],
     worth: dict[str, int],
-    language: sheets.Language,
+    language: Language,
 ) -> list[Student]:
     """Return the students in the roster's order, then those that it does not have."""
     known = {name: set[str]() for name in students}

@@ -80,6 +80,10 @@ def judge(task: Task, answers: ModuleType, seed: int) -> list[Judgement]:
     return [judge_part(task, part, answers, seed) for part in task.parts]
 
 
+FAILED_CELLS = "__failed_cells__"
+"""The attribute of a notebook's answers that has the errors of its cells."""
+
+
 def judge_part(task: Task, part: Part, answers: ModuleType, seed: int) -> Judgement:
     """Return the judgement of one part of a task. What the answers have set for the whole process holds for this answer
     alone, but for gradients, which every answer may need; what this one sets ends with it.
@@ -92,7 +96,8 @@ def _judge_part(task: Task, part: Part, answers: ModuleType, seed: int, theirs: 
     started = time.process_time()
     answer, file = getattr(answers, part.name, None), answers.__file__ or ""
     if not callable(answer):
-        return Judgement(part.name, "missing", 0, part.points, mistakes=("missing",))
+        cells = str(getattr(answers, FAILED_CELLS, ""))
+        return Judgement(part.name, "missing", 0, part.points, mistakes=("missing",), printed=cells[:1000])
     cases = list(part.cases(torch.Generator().manual_seed(seed)))
     outcomes, wanted = [], []
     failed: tuple[int, Any, Any, bool, str] | None = None

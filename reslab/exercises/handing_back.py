@@ -10,7 +10,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from reslab.errors import DamagedError, worded
+from reslab.errors import DamagedError, Language, worded
 from reslab.exercises import sheets, telling
 from reslab.exercises.classroom import Student
 from reslab.exercises.model_answers import model
@@ -33,7 +33,7 @@ def write(
     students: Sequence[Student],
     table: Path,
     exports: Sequence[Export] = (),
-    language: sheets.Language = "en",
+    language: Language = "en",
     progress: Progress = silent,
 ) -> None:
     """Write the table, a row per student, and beside it a row per function (`….parts.csv`), feedback
@@ -86,7 +86,7 @@ def _parts(student: Student) -> Iterable[dict[str, Any]]:
             mistakes, line = " ".join(part["mistakes"]), part["line"] or ""
             yield {
                 "student": student.name,
-                "task": task,
+                "task": f"#{task}",  # which a spreadsheet would read as a number, and 1.10 as 1.1
                 "function": part["name"],
                 **shown,
                 "mistakes": mistakes,
@@ -116,7 +116,7 @@ def natural(task: str) -> tuple[int, ...]:
     return tuple(map(int, task.split(".")))
 
 
-def marking_sheet(students: Sequence[Student], language: sheets.Language) -> str:
+def marking_sheet(students: Sequence[Student], language: Language) -> str:
     """Return the answers in words, by task, each question with its model answer and rubric (Markdown)."""
     lines: list[str] = []
     asked = sorted({task for student in students for task in student.of}, key=natural)
@@ -202,7 +202,7 @@ def _points_possible(students: Sequence[Student]) -> Iterable[dict[str, Any]]:
         yield _otter_row("points-per-question", student.of, of, 1.0, "--")
 
 
-def _otter(student: Student, language: sheets.Language) -> dict[str, Any]:
+def _otter(student: Student, language: Language) -> dict[str, Any]:
     """Return a student's row of otter-grader's `final_grades.csv` (otter-grader 7.0)."""
     row = student.row(language)
     points = {task: student.results.get(task, {"points": 0})["points"] for task in student.of}

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from reslab.exercises.sheets import Language
+from reslab.errors import Language
 
 
 @dataclass(frozen=True)

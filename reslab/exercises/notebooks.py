@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import DamagedError, worded
+from reslab.errors import DamagedError, Language, worded
 from reslab.exercises import sheets
-from reslab.exercises.noticing import UNPARSED
+from reslab.exercises.noticing import CELL, UNPARSED
 from reslab.exercises.unpacking import MOST
 from reslab.files import json_text, opened, parse_json
 
@@ -29,7 +29,7 @@ _COMMAND = re.compile(
 _FUTURE = re.compile(r"from __future__ import [\w, ]+(?:#.*)?")
 
 
-def starter(number: str, language: sheets.Language) -> str:
+def starter(number: str, language: Language) -> str:
     """Return the notebook that a learner fills in: as `sheets.starter`, each task's text above its cells."""
     sheet = sheets.read(number, language)
     cells = [_cell("markdown", f"# {sheet.title}\n\n{sheet.introduction}"), _cell("code", sheet.preamble.strip())]
@@ -75,7 +75,7 @@ def code(content: bytes) -> str:
         raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
-    return _futures_first("\n\n".join(map(python, texts))) + "\n"
+    return _futures_first(CELL.join(map(python, texts))) + "\n"
 
 
 def _futures_first(text: str) -> str:

@@ -8,7 +8,9 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from itertools import combinations
+from typing import AnyStr
 
+from reslab.errors import Language
 from reslab.exercises import sheets
 from reslab.exercises.remarks import Remark, remark
 
@@ -19,6 +21,8 @@ LEAST = 15
 OFFERED = {"drawn"}
 """Modules of the exercises that learners are told to import."""
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)  # the last of deep trees
+CELL = "\n# %% next cell\n"
+"""What stands between the cells of a notebook in its Python."""
 _DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
 """A name that a file defines, which may not parse."""
 _OURS = "reslab.exercises"
@@ -48,6 +52,13 @@ def tasks_of(text: str, only: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(name for number in found for name in sheets.read(number, "en").tasks if not only or name in only)
 
 
+def begun_in(text: str) -> set[str]:
+    """Return the numbers of the sheets that a file begins; of another, a helper may have a name by chance."""
+    defined, assigned = _names(text)
+    counts = {number: len((defined or assigned) & asked_in(number)) for number in sheets.SHEETS}
+    return {number for number, count in counts.items() if 2 * count >= max(counts.values()) > 0}
+
+
 def _names(text: str) -> tuple[set[str], set[str]]:
     """Return the functions and classes that a file defines or imports, and the names that it assigns in whatever way,
     all of them outside functions and classes; of a file that does not parse, what looks like either, as defined.
@@ -73,14 +84,27 @@ def _names(text: str) -> tuple[set[str], set[str]]:
     return defined, assigned
 
 
-def parsed(text: str) -> ast.Module | None:
-    """Return a file's statements; None if it is no Python."""
+def parsed(source: AnyStr) -> ast.Module | None:
+    """Return a file's statements, of a notebook those of the cells that are Python; None if it is no Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what a learner wrote
+        whole = _parsed(source)
+        if whole is not None:
+            return whole
+        found = [tree for cell in cells_of(source) if (tree := _parsed(cell)) is not None]
+    return ast.Module([each for tree in found for each in tree.body], []) if len(found) > 1 else None
+
+
+def _parsed(source: AnyStr) -> ast.Module | None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what a learner wrote
-            return ast.parse(text)
+        return ast.parse(source)
     except UNPARSED:
         return None
+
+
+def cells_of(source: AnyStr) -> list[AnyStr]:
+    """Return the cells of a notebook's Python; a file that is none is one cell."""
+    return source.split(CELL if isinstance(source, str) else CELL.encode())
 
 
 @cache
@@ -89,7 +113,7 @@ def asked_in(sheet: str) -> set[str]:
     return {name for task in sheets.read(sheet, "en").tasks.values() for name in task.functions}
 
 
-def language_of(text: str) -> sheets.Language | None:
+def language_of(text: str) -> Language | None:
     """Return the language in which a file was begun; None if it shows neither Korean nor a sheet's English text."""
     if re.search("[가-힣]", text):
         return "ko"

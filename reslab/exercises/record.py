@@ -8,9 +8,9 @@ from typing import Any
 
 from filelock import FileLock
 
-from reslab.errors import DamagedError, worded
+from reslab.errors import DamagedError, Language, worded
 from reslab.exercises.checking import Checked
-from reslab.exercises.sheets import LANGUAGES, Language
+from reslab.exercises.sheets import LANGUAGES
 from reslab.files import read_json, write_json
 
 

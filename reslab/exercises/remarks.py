@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from reslab.exercises.sheets import Language
+from reslab.errors import Language
 
 
 @dataclass(frozen=True)

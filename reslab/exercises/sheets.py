@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
-from reslab.errors import UnknownNameError, suggest, worded
+from reslab.errors import Language, UnknownNameError, suggest, worded
 
-Language = Literal["ko", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 SHEETS = {"01": "01_gradient_analysis", "02": "02_ablation_study"}
 """Sheets by number; a learner's file has the same name."""

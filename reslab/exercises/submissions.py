@@ -9,19 +9,20 @@ import json
 import re
 import tokenize
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 from reslab.errors import MissingError, UnusableError, WrongValueError, worded
 from reslab.exercises import notebooks
 from reslab.exercises.noticing import parsed, tasks_of
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.sheets import SHEETS
-from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, text_of
+from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, below, text_of
 from reslab.files import TEXT_BYTES, opened
 
 ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
@@ -36,10 +37,13 @@ _PLATFORMS = (
     re.compile(r"(?P<name>[^_\d][^_]*)_(?:LATE_)?(?P<id>[1-9]\d+)_[1-9]\d+_(?P<file>.+)"),
     re.compile(r"(?P<assigned>.*_)(?P<name>[^_]+)_attempt_\d{4}(?:-\d\d){5}(?:_(?P<file>.*))?"),
 )
+MOST_OF_ONE = 5
+"""Files that a student may hand in beside those named as a sheet; more are several students'."""
 _SUFFIXES = {
     *(".py", ".pyw", ".pyi", ".pyc", ".ipynb", ".txt", ".md", ".rst", ".html", ".htm", ".json", ".csv", ".tex"),
-    *(".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".hwp", ".hwpx", ".xls", ".xlsx", ".png", ".jpg", ".jpeg"),
-    *(".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".pt", ".pth", ".npy", ".npz", ".pkl"),
+    *(".pdf", ".doc", ".docx", ".odt", ".rtf", ".pages", ".hwp", ".hwpx", ".xls", ".xlsx", ".pptx", ".png", ".jpg"),
+    *(".jpeg", ".zip", ".7z", ".alz", ".egg", ".rar", ".tar", ".gz", ".tgz", ".xz", ".bz2", ".pt", ".pth", ".npy"),
+    *(".npz", ".pkl"),
 }
 """Suffixes of files; what follows the point in `jane.doe` is a name."""
 _HEADINGS = {
@@ -52,6 +56,16 @@ _BESIDE_HEADINGS = {
     *("first", "last", "given", "family", "full", "number", "no", "nr", "sis", "user", "address", "e", "s"),
     *("주소", "한글", "영문"),
 }
+
+
+class Names(NamedTuple):
+    """How the files of a class are named: what those from Blackboard begin with, as `Lab 1_` in `Lab 1_hong_attempt_…`,
+    where either part may have more underscores, and empty if there is one student only; and what has the form of a
+    Canvas student by chance, as `HW_10` in `HW_10_20231234_…`.
+    """
+
+    assignment: str
+    chance: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -87,20 +101,26 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
     Raises:
         UserError: if there are no submissions.
     """
-    given = directory
+    given, lost = directory, list[Remark]()
     if directory.is_file() and directory.suffix.lower() == ZIP:
         unpacking = Unpacking(work / "class", size=64 * EXTRACTED)
-        directory = unpacking.extracted(directory)
-        if unpacking.problems:
-            problem = unpacking.problems[0]
+        directory = unpacking.extracted(directory, every=True)
+        lost = [each for each in unpacking.problems if each.file]
+        if unpacking.problems != lost or not any(below(directory)):
+            problem = unpacking.problems[0] if unpacking.problems else remark("empty")
             raise UnusableError(f"{given}: {problem.text('en')}", f"{given}: {problem.text('ko')}")
     if not directory.is_dir():
         raise MissingError(*worded("no-submissions", directory=directory))
     handed = Handed([], {})
     entries = _entries(directory, {path.resolve() for path in aside})
-    assignment = _assignment(entries)
+    names = _names_in(entries)
     for number, entry in enumerate(entries):
-        _take(entry, assignment, Unpacking(work / str(number)), only, handed)
+        _take(entry, names, Unpacking(work / str(number)), only, handed)
+    for each in lost:  # members of the class's file, each of which costs its student alone
+        place = directory.joinpath(*PurePosixPath(each.file).parts)
+        entry = next((entry for entry in entries if place.is_relative_to(entry)), place)
+        student, aliases = _whose(entry, names)
+        handed.files.append(Submission(student, given, "", (), each, aliases))
     answered = {each.student for each in handed.files}
     only_records = [name for name in handed.records if name not in answered]
     handed.files.extend(Submission(name, directory, "", (), remark("empty")) for name in only_records)
@@ -110,9 +130,12 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
 
 
 def _entries(directory: Path, aside: Collection[Path]) -> list[Path]:
-    """Return the students' entries of a directory or, if all it has is the directory of the class, of that."""
+    """Return the students' entries of a directory, and of what a platform gave for groups of them; or, if all it has is
+    the directory of the class, of that.
+    """
     found = sorted(_inside(directory), key=lambda entry: (entry.is_dir(), entry))
     found = [each for each in found if each.resolve() not in aside and not is_written(each)]
+    found = [inner for each in found for inner in (_entries(each, aside) if _is_of_a_class(each) else [each])]
     return _entries(found[0], aside) if len(found) == 1 and _holds_a_class(found[0]) else found
 
 
@@ -162,9 +185,18 @@ def _holds_a_class(directory: Path) -> bool:
     return len(inside) > 1 or any(each.is_dir() or _of_a_platform(each) is not None for each in inside)
 
 
-def _take(entry: Path, assignment: str, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
+def _is_of_a_class(entry: Path) -> bool:
+    """Return whether an entry is a directory of several students' entries from a platform, such as those of a group."""
+    if not entry.is_dir() or _of_a_platform(entry) is not None:
+        return False
+    inside = [each for each in _inside(entry) if _of_a_platform(each) is not None]
+    names = _names_in(inside)
+    return len({_whose(each, names)[0] for each in inside}) > 1
+
+
+def _take(entry: Path, names: Names, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
     """Add what an entry of the directory holds: its answers, and why others are not graded if there are none."""
-    student, aliases = _whose(entry, assignment)
+    student, aliases = _whose(entry, names)
     if _is_of_a_record(entry):
         handed.records[student] = _record(entry)
         return
@@ -186,22 +218,31 @@ def _take(entry: Path, assignment: str, unpacking: Unpacking, only: Sequence[str
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
 
 
-def _whose(entry: Path, assignment: str) -> tuple[str, tuple[str, ...]]:
-    """Return the student of an entry, and the names that the student may have on a roster."""
+def _whose(entry: Path, names: Names) -> tuple[str, tuple[str, ...]]:
+    """Return the student of an entry, and the names that the student may have on a roster: of a name that no platform
+    gave, also a long number in it, as in `HW_1_20231234_홍길동`.
+    """
     match = _of_a_platform(entry)
-    if match is None:
-        return _stem(entry), (_stem(entry),)
-    if "assigned" in match.groupdict():
+    if match is not None and "assigned" in match.groupdict():
         whole, last = match["assigned"] + match["name"], match["name"]
-        name = whole.removeprefix(assignment) if assignment else last
+        name = whole.removeprefix(names.assignment) if names.assignment else last
         return name, (name, last)
-    return f"{match['name']}_{match['id']}", (match["name"], match["id"], f"{match['name']}_{match['id']}")
+    if match is None or (student := f"{match['name']}_{match['id']}") in names.chance:
+        return _stem(entry), (_stem(entry), *re.findall(r"\d{5,}", _stem(entry)))
+    return student, (match["name"], match["id"], student)
+
+
+def _names_in(entries: Sequence[Path]) -> Names:
+    """Return how these entries of a class are named."""
+    canvas = [match for entry in entries if (match := _PLATFORMS[1].fullmatch(_stem(entry)))]
+    own = (Path(RECORD).stem, *SHEETS.values())
+    answers = Counter(f"{match['name']}_{match['id']}" for match in canvas if not match["file"].startswith(own))
+    chance = frozenset(name for name, files in answers.items() if files > MOST_OF_ONE or len(answers) == 1 < files)
+    return Names(_assignment(entries), chance)
 
 
 def _assignment(entries: Sequence[Path]) -> str:
-    """Return what the names of a class's files from Blackboard begin with, as `Lab 1_` in `Lab 1_hong_attempt_…`, where
-    either part may have more underscores; empty if there is one student only.
-    """
+    """Return the assignment that is part of the names from Blackboard."""
     matches = [match for entry in entries if (match := _of_a_platform(entry)) and "assigned" in match.groupdict()]
     names = {match["assigned"] + match["name"] for match in matches}
     same = takewhile(lambda letters: len({*letters}) == 1, zip(*(match["assigned"] for match in matches), strict=False))
@@ -253,7 +294,7 @@ def _submission(
                 file = python
             text = decoded(content)
             tasks = tasks_of(text, only) if suffix in (ANSWERS, NOTEBOOK) or parsed(text) is not None else ()
-            problem = None if tasks else remark("no-function", name)
+            problem = None if tasks else remark("not-asked" if only and tasks_of(text) else "no-function", name)
     except OSError as error:
         problem = remark("unreadable", name, reason=error.strerror or error)
     except ValueError as error:

@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from reslab.exercises.sheets import Language
+from reslab.errors import Language
 
 WORDS: Mapping[Language, Mapping[str, str]] = {
     "ko": {

@@ -19,8 +19,10 @@ EXTRACTED = 2**29
 """Bytes that may be extracted for one student."""
 DEPTH = 3
 """Zip files that may be inside one another."""
-OF_SYSTEMS = ("__pycache__", "__MACOSX")
+OF_SYSTEMS = ("__pycache__", "__MACOSX", "site-packages")
 """Directories that are nobody's."""
+OF_OTHERS = ("pyvenv.cfg", "conda-meta", "exercises/grading.py")
+"""What is in a directory of others' code: in an environment, and in this package with its solutions."""
 _BROKEN = (
     OSError,
     ValueError,
@@ -58,15 +60,17 @@ class Unpacking:
                 inner = text_of(file.relative_to(root).as_posix())
                 yield from self.found(file, f"{name}/{inner}" if depth else inner, depth + 1)
 
-    def extracted(self, archive: Path, name: str = "") -> Path:
-        """Extract a zip file, and return the directory."""
+    def extracted(self, archive: Path, name: str = "", *, every: bool = False) -> Path:
+        """Extract a zip file, and return the directory; tell the first of its members that cannot be extracted, or
+        every one.
+        """
         root = self.place / f"zip{self._archives}"
         self._archives += 1
         root.mkdir(parents=True, exist_ok=True)
         try:
             with zipfile.ZipFile(archive) as opened:
                 failed = [problem for each in opened.infolist() if (problem := self._extract(opened, each, root, name))]
-            self.problems += failed[:1]
+            self.problems += failed if every else failed[:1]
         except _BROKEN as error:
             self.problems.append(remark("unreadable", name, reason=error))
         return root
@@ -88,7 +92,7 @@ class Unpacking:
                     target.write_bytes(inside.read(size))
                 self.files, self.size = self.files - 1, self.size - size
         except _BROKEN as error:  # of this member, such as one with a password
-            return remark("unreadable", name, reason=error)
+            return remark("unreadable", name or path.as_posix(), reason=error)
         return None
 
 
@@ -109,10 +113,18 @@ def name_of(member: zipfile.ZipInfo) -> str:
 
 
 def below(directory: Path) -> Iterator[Path]:
-    """Yield the files below a directory at any depth, hidden ones aside; links to directories are not followed."""
+    """Yield the files below a directory at any depth, without hidden ones and others' code; links to directories are
+    not followed.
+    """
     for place, directories, files in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not name.startswith(".") and name not in OF_SYSTEMS)
+        directories[:] = sorted(name for name in directories if not _is_nobodys(Path(place, name)))
         yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+
+
+def _is_nobodys(directory: Path) -> bool:
+    """Return whether a directory is hidden, a system's, or others' code."""
+    named = directory.name.startswith(".") or directory.name in OF_SYSTEMS
+    return named or any((directory / inside).exists() for inside in OF_OTHERS)
 
 
 def text_of(name: str) -> str:

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from reslab.errors import UnknownNameError
+from reslab.errors import Language, UnknownNameError
 from reslab.exercises import checking, sheets, tasks, telling
 from reslab.exercises.causes import cause
 from reslab.exercises.checking import Checked
@@ -103,7 +103,7 @@ def test_both_languages_of_a_sheet_say_the_same(number: str) -> None:
 
 @pytest.mark.parametrize("language", sheets.LANGUAGES)
 @pytest.mark.parametrize("number", sheets.SHEETS)
-def test_every_code_fence_runs(number: str, language: sheets.Language) -> None:
+def test_every_code_fence_runs(number: str, language: Language) -> None:
     names: dict[str, Any] = {}
     for fence in re.findall(
         r"^```python\n(.*?)^```$", sheets.path(number, language).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
@@ -115,7 +115,7 @@ def test_every_code_fence_runs(number: str, language: sheets.Language) -> None:
 
 @pytest.mark.parametrize("language", sheets.LANGUAGES)
 @pytest.mark.parametrize("number", sheets.SHEETS)
-def test_the_file_to_fill_in_runs_and_has_all_of_the_text(number: str, language: sheets.Language) -> None:
+def test_the_file_to_fill_in_runs_and_has_all_of_the_text(number: str, language: Language) -> None:
     text = sheets.starter(number, language)
     exec(compile(text, "starter", "exec"), {})
     flat = " ".join(line.removeprefix("# ") for line in text.splitlines())
@@ -211,7 +211,8 @@ VALUES = st.recursive(
 )
 
 
-QUICK = [each for _, each in PARTS if each.name not in COSTLY | {"prediction"}]  # any prediction is worth its points
+OWN = {"prediction", "my_network"}  # any prediction is worth its points, and any network
+QUICK = [each for _, each in PARTS if each.name not in COSTLY | OWN]
 
 
 @given(st.sampled_from(QUICK), VALUES)
@@ -225,7 +226,7 @@ def test_no_constant_earns_a_point(each: Part, value: Any) -> None:
     [
         pytest.param(*each, marks=[pytest.mark.slow] if each[1].name in COSTLY else [])
         for each in PARTS
-        if each[1].name != "prediction"
+        if each[1].name not in OWN
     ],
 )
 def test_what_is_right_for_one_input_earns_nothing(name: str, part: Part) -> None:

@@ -227,6 +227,10 @@ def test_only_what_grading_writes_is_left_out(tmp_path: Path) -> None:
         (("kim/a.py",), ["kim"]),
         (("kim_7_assignsubmission_file_/a.py", "kim_7_assignsubmission_file_/b.py"), ["kim_7"]),
         (("all/kim_7_assignsubmission_file_/a.py",), ["kim_7"]),
+        (
+            tuple(f"{n % 2}반/{n}_{n}2_assignsubmission_file_/a.py" for n in range(1, 5)),
+            ["2_22", "4_42", "1_12", "3_32"],
+        ),
     ],
 )
 def test_a_class_may_be_in_a_directory_of_its_own(tmp_path: Path, names: tuple[str, ...], students: list[str]) -> None:
@@ -282,7 +286,7 @@ def test_of_a_notebook_only_what_ipython_alone_understands_is_dropped(cell: str,
 def test_a_notebook_may_import_from_the_future_in_any_cell() -> None:
     text = notebooks.code(notebook("%matplotlib inline\nx = 1", "from __future__ import annotations\ny = 2").encode())
     compile(text, "book", "exec")
-    assert text.splitlines() == ["from __future__ import annotations", "pass", "x = 1", "", "y = 2"]
+    assert text.splitlines() == ["from __future__ import annotations", "pass", "x = 1", noticing.CELL.strip(), "y = 2"]
 
 
 @pytest.mark.parametrize(
@@ -354,6 +358,72 @@ def test_names_that_platforms_give_are_understood(tmp_path: Path, name: str, stu
     write(tmp_path / "class" / name, RIGHT)
     (each,) = handed_in(tmp_path / "class", ("1.1",)).files
     assert (each.student, each.tasks) == (student, ("1.1",)) and also in each.aliases
+
+
+def test_a_number_of_homework_and_one_of_a_student_are_no_students_of_canvas(tmp_path: Path) -> None:
+    for name in ("20231234_김하나", "20231235_이두리"):
+        write(tmp_path / "class" / f"HW_10_{name}.py", RIGHT)
+    roster = write(tmp_path / "roster.csv", "이름,학번\n김하나,20231234\n이두리,20231235\n")
+    handed = handed_in(tmp_path / "class", ("1.1",))
+    given = {"only": ("1.1",), "roster": submissions.roster(roster)}
+    graded = classroom.grade(handed, tmp_path / "g.jsonl", **given)  # type: ignore[arg-type]  # each of its own type
+    assert [(each.name, each.points) for each in graded] == [("HW_10_20231234_김하나", 3), ("HW_10_20231235_이두리", 3)]
+    write(tmp_path / "canvas" / "kim_45_901_a.py", RIGHT)
+    write(tmp_path / "canvas" / "kim_45_902_b.py", RIGHT)
+    write(tmp_path / "canvas" / "lee_46_903_a.py", RIGHT)
+    assert [each.student for each in handed_in(tmp_path / "canvas").files] == ["kim_45", "kim_45", "lee_46"]
+
+
+def test_others_code_beside_answers_is_not_graded(tmp_path: Path) -> None:
+    for place in ("reslab/exercises/tasks/task_1_1.py", "env/lib/site-packages/answers.py", "other/bin/a.py"):
+        write(tmp_path / "class" / "kim" / place, RIGHT)
+    write(tmp_path / "class" / "kim" / "reslab" / "exercises" / "grading.py", "")
+    write(tmp_path / "class" / "kim" / "other" / "pyvenv.cfg", "")
+    for student in ("kim", "lee"):
+        write(tmp_path / "class" / student / "mine.py", RIGHT)
+    assert [each.name for each in handed_in(tmp_path / "class").files] == ["mine.py"] * 2
+
+
+def test_a_helper_with_a_name_of_the_other_sheet_does_not_begin_it(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "kim.py", sheets.starter("01", "en") + "\ndef run():\n    pass\n")
+    write(tmp_path / "class" / "lee.py", RIGHT)
+    (kim, lee) = classroom.grade(
+        handed_in(tmp_path / "class", ("1.1", "2.1")), tmp_path / "g.jsonl", only=("1.1", "2.1")
+    )
+    assert set(kim.of) == set(lee.of) == {"1.1"}
+    assert noticing.begun_in(solved("01") + solved("02")) == {"01", "02"}
+
+
+def test_the_sheet_that_is_not_graded_is_not_called_empty(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "kim" / "01.py", RIGHT)
+    write(tmp_path / "class" / "kim" / "02.py", sheets.starter("02", "en"))
+    write(tmp_path / "class" / "kim" / "notes.py", "print()")
+    problems = {each.name: each.problem and each.problem.name for each in handed_in(tmp_path / "class", ("1.1",)).files}
+    assert problems == {"01.py": None, "02.py": "not-asked", "notes.py": "no-function"}
+
+
+def test_a_member_of_the_class_that_cannot_be_extracted_costs_its_student_alone(tmp_path: Path) -> None:
+    names = ("class/kim_12_assignsubmission_file_/a.py", f"class/lee_13_assignsubmission_file_/{'가' * 100}.py")
+    files = handed_in(write(tmp_path / "class.zip", zipped(**dict.fromkeys(names, RIGHT))), ("1.1",)).files
+    assert {each.student: each.problem and each.problem.name for each in files if each.tasks or each.problem} == {
+        "kim_12": None,
+        "lee_13": "unreadable",
+    }
+
+
+def test_a_cell_that_fails_costs_no_other_one(tmp_path: Path) -> None:
+    """As in Jupyter; and one that is no Python costs neither the others nor the words."""
+    words = "IN_WORDS_1_1 = 'yes'"
+    cells = ("from google.colab import drive", "def torn(:", "from __future__ import annotations", RIGHT, words)
+    write(tmp_path / "class" / "kim.ipynb", notebook(*cells))
+    (kim,) = classroom.grade(handed_in(tmp_path / "class", ("1.1",)), tmp_path / "g.jsonl", only=("1.1",))
+    result = kim.results["1.1"]
+    assert result["points"] == 3 and result["in_words"]
+    printed = " ".join(part["printed"] for part in result["parts"])  # of the function that is missing
+    assert "cell 1: ModuleNotFoundError" in printed and "cell 2: SyntaxError" in printed
+    write(tmp_path / "class" / "kim.ipynb", notebook("1 / 0", "x = 1"))
+    (kim,) = classroom.grade(handed_in(tmp_path / "class", ("1.1",)), tmp_path / "g.jsonl", only=("1.1",))
+    assert kim.points == 0
 
 
 @pytest.mark.parametrize("name", ["20231234_김하나", "김하나_20231234", "김하나-20231234"])

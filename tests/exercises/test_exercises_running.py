@@ -12,7 +12,7 @@ import pytest
 from helpers import assert_refused, refused, reslab, reslab_here
 from helpers_exercises import solved
 
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, Language
 from reslab.exercises import checking, child, noticing, sheets, telling
 from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.confinement import Host
@@ -195,9 +195,7 @@ def test_starting_never_overwrites_and_speaks_one_language(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("language", sheets.LANGUAGES)
-def test_a_notebook_may_be_filled_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: sheets.Language
-) -> None:
+def test_a_notebook_may_be_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: Language) -> None:
     begun = reslab_here("exercise", "start", "01", "--notebook", "--lang", language, "--dir", tmp_path)
     file = tmp_path / "01_gradient_analysis.ipynb"
     assert begun.returncode == 0 and begun.stdout.startswith(str(file))
@@ -222,7 +220,7 @@ def test_a_notebook_may_be_filled_in(
 
 
 @pytest.mark.parametrize("language", sheets.LANGUAGES)
-def test_the_checklist_has_the_titles_of_the_chapters_sections(tmp_path: Path, language: sheets.Language) -> None:
+def test_the_checklist_has_the_titles_of_the_chapters_sections(tmp_path: Path, language: Language) -> None:
     lines = reslab_here("checklist", "--dir", str(tmp_path), "--lang", language).stdout.splitlines()
     heads = [line for line in lines if line.startswith("[ ] ")]
     assert len(heads) == len(CHECKLIST)
@@ -265,7 +263,7 @@ def test_mistakes_are_told_in_one_line(arguments: list[str], values: list[object
 @pytest.mark.slow
 @pytest.mark.parametrize("language", sheets.LANGUAGES)
 @pytest.mark.parametrize("number", sheets.SHEETS)
-def test_from_start_to_full_points(tmp_path: Path, number: str, language: sheets.Language) -> None:
+def test_from_start_to_full_points(tmp_path: Path, number: str, language: Language) -> None:
     assert reslab("exercise", "start", number, "--lang", language, cwd=tmp_path).returncode == 0
     untouched = reslab("exercise", "check", number, "--json", cwd=tmp_path)
     report = json.loads(untouched.stdout)

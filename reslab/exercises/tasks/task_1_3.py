@@ -85,7 +85,7 @@ class _Watch(TorchFunctionMode):
     used = False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.used |= func.__name__.endswith("_norm")
+        self.used |= func.__name__.endswith(("batch_norm", "instance_norm", "group_norm", "layer_norm"))
         return func(*args, **(kwargs or {}))
 
 

@@ -61,7 +61,8 @@ class _Residual(nn.Module):
         return F.relu(x + self.bn(self.conv(x)))
 
 
-def _towers(generator: Generator) -> Cases:
+def towers(generator: Generator) -> Cases:
+    """Yield stems, blocks and heads with images and labels, one of them in evaluation mode."""
     for depth in (2, 4, 3):
         stem, blocks = nn.Conv2d(1, 4, 3, padding=1), [_Residual(4) for _ in range(depth)]
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
@@ -69,7 +70,18 @@ def _towers(generator: Generator) -> Cases:
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.copy_(normal(generator, *parameter.shape) / 2)
+        network.train(depth != 3)
         yield stem, blocks, head, normal(generator, 6, 1, 5, 5), torch.randint(3, (6,), generator=generator)
+
+
+def in_its_mode(
+    answer: Callable[..., Any], stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, *batch: Tensor
+) -> Any:
+    """What comes of a tower; beside that it was, if a part of it is left in another mode."""
+    parts = [each for part in (stem, *blocks, head) for each in part.modules()]
+    modes = [part.training for part in parts]
+    came = answer(stem, blocks, head, *batch)
+    return came if modes == [part.training for part in parts] else {"values": came, "mode kept": False}
 
 
 def _signals(
@@ -98,8 +110,19 @@ def _dot_grad(*tower: Any) -> float:
     return float(first.norm() / last.norm())  # type: ignore[union-attr]  # that is the mistake
 
 
-def _evaluating(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, images: Tensor, labels: Tensor) -> float:
-    return gradient_ratio(stem.eval(), [block.eval() for block in blocks], head.eval(), images, labels)
+def in_mode_of_its_own(answer: Callable[..., Any], *, training: bool, given_back: bool) -> Callable[..., Any]:
+    """The answer in one mode, whatever the mode of the network, which may be given back in it."""
+
+    def answered(stem: nn.Module, blocks: Sequence[nn.Module], head: nn.Module, *batch: Tensor) -> Any:
+        network = nn.ModuleList([stem, *blocks, head])
+        was = [part.training for part in network.modules()]
+        network.train(training)
+        came = answer(stem, blocks, head, *batch)
+        for part, mode in zip(network.modules(), was, strict=True):
+            part.training = mode if given_back else training
+        return came
+
+    return answered
 
 
 def _ratios(generator: Generator) -> Cases:
@@ -168,15 +191,18 @@ TASK = Task(
         Part(
             gradient_ratio,
             points=5,
-            cases=_towers,
+            cases=towers,
             mistakes={
                 "upside-down": lambda *tower: 1 / gradient_ratio(*tower),
                 "squared": _ratio(lambda gradient: gradient.square().sum()),
                 "mean-of-values": _ratio(lambda gradient: gradient.mean()),
                 "one-block-late": _ratio(lambda gradient: gradient.norm(), first=1),
-                "running-statistics-used": _evaluating,
+                "running-statistics-used": in_mode_of_its_own(gradient_ratio, training=False, given_back=True),
+                "left-evaluating": in_mode_of_its_own(gradient_ratio, training=False, given_back=False),
+                "left-training": in_mode_of_its_own(gradient_ratio, training=True, given_back=False),
                 "grad-of-no-leaf": _dot_grad,
             },
+            observe=in_its_mode,
         ),
         Part(
             rate,

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, after_the_first, normal
 from reslab.exercises.likeness import OfAnotherKind
-from reslab.exercises.tasks.task_1_5 import _towers
+from reslab.exercises.tasks.task_1_5 import in_its_mode, in_mode_of_its_own, towers
 
 
 # the solution
@@ -140,14 +140,17 @@ TASK = Task(
         Part(
             block_norms,
             points=6,
-            cases=_towers,
+            cases=towers,
             mistakes={
                 "squared": partial(_norms, power=2),
                 "from-the-end": partial(_norms, backwards=True),
                 "last-missing": partial(_norms, last=False),
                 "first-missing": partial(_norms, first=False),
                 "divided-by-the-last": partial(_norms, share=True),
+                "left-evaluating": in_mode_of_its_own(block_norms, training=False, given_back=False),
+                "left-training": in_mode_of_its_own(block_norms, training=True, given_back=False),
             },
+            observe=in_its_mode,
         ),
         Part(
             draw_flow,

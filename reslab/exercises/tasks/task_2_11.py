@@ -13,7 +13,7 @@ import reslab
 from reslab.exercises.grading import Part, Task
 from reslab.exercises.inputs import Cases, listed, normal, whole
 from reslab.exercises.likeness import OfAnotherKind
-from reslab.exercises.tasks.task_2_5 import _networks
+from reslab.exercises.tasks.task_2_5 import networks
 from reslab.residual import preserve
 
 # the solution
@@ -85,7 +85,7 @@ def _prepared(
 
 
 def _unlabelled(generator: Generator) -> Cases:
-    for network, images, _ in _networks(generator):
+    for network, images, _ in networks(generator):
         yield network, images + 0.1 * normal(generator, *images.shape)
 
 

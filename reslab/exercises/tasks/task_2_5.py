@@ -38,7 +38,8 @@ def removal_curve(network: nn.Module, images: Tensor, labels: Tensor, order: Seq
 # how it is judged
 
 
-def _networks(generator: Generator) -> Cases:
+def networks(generator: Generator) -> Cases:
+    """Yield networks, one of them in evaluation mode, with images and labels."""
     for family, training in (("cifar_resnet", True), ("cifar_plain", False)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(10_000, (), generator=generator)))
@@ -58,7 +59,7 @@ def _networks(generator: Generator) -> Cases:
 
 
 def _ordered(generator: Generator) -> Cases:
-    for case in _networks(generator):
+    for case in networks(generator):
         yield *case, ([1, 0, 2], [2, 0], [1, 2, 0])[whole(generator, 0, 2)]
 
 
@@ -130,7 +131,7 @@ TASK = Task(
         Part(
             removal_errors,
             points=7,
-            cases=_networks,
+            cases=networks,
             mistakes={
                 "only-that-block": _with_gates(torch.eye),
                 "cumulative": _with_gates(lambda n: torch.ones(n, n).triu(1)),
