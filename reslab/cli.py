@@ -17,8 +17,8 @@ import cyclopts
 from reslab import commands
 from reslab.commands.app import app
 from reslab.commands.misuse import misuse
-from reslab.commands.typed import Language, asked_in
-from reslab.errors import UTF8, MissingError, WrongValueError, explained, worded
+from reslab.commands.typed import asked_in
+from reslab.errors import UTF8, Language, MissingError, WrongValueError, explained, worded
 
 __all__ = ["app", "main"]
 

@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Language = Literal["ko", "en"]
+"""In which a user is spoken to."""
 
 
 class Wording(NamedTuple):
@@ -18,7 +21,7 @@ class Wording(NamedTuple):
     english: str
     korean: str
 
-    def said_in(self, language: str) -> str:
+    def said_in(self, language: Language) -> str:
         """Return the Korean for `ko`, and the English otherwise."""
         return self.korean if language == "ko" else self.english
 
@@ -142,7 +145,7 @@ def _messages() -> Mapping[str, Mapping[str, str]]:
 UTF8 = "set PYTHONUTF8=1"
 
 
-def explained(error: Exception, language: str = "en") -> str | None:
+def explained(error: Exception, language: Language = "en") -> str | None:
     """Return in one line what the user can do about an error, in Korean if asked for and translated; None for an error
     of the program itself.
     """

@@ -7,7 +7,8 @@ answer each. The questions and the claims' names are the writer's; the cells bes
 import re
 from pathlib import Path
 
-from reslab.commands.ledger import WORDS, Lang, at_scale, mark_of
+from reslab.commands.ledger import WORDS, at_scale, mark_of
+from reslab.errors import Language
 from reslab.ledger import wording
 from reslab.ledger.evidence import Evidence
 from reslab.ledger.record import Verdict
@@ -15,21 +16,21 @@ from reslab.ledger.shipped import shipped
 from reslab.report.units import effect_and_interval
 
 HERE = Path(__file__).parents[1] / "reslab"
-CHAPTERS: dict[str, Lang] = {"README.md": "ko", "README.en.md": "en"}
-ASKED: dict[Lang, str] = {"ko": "**정말 그런가?**", "en": "**Is it so?**"}
+CHAPTERS: dict[str, Language] = {"README.md": "ko", "README.en.md": "en"}
+ASKED: dict[Language, str] = {"ko": "**정말 그런가?**", "en": "**Is it so?**"}
 
 CLAIM = re.compile(r"^\| (\d+) \| `([\w.-]+)` \|.*$", re.MULTILINE)
 QUESTION = re.compile(r"^\| (\d+) \| ([^`\n|][^\n|]*) \|.*$", re.MULTILINE)
 
 
-def written(text: str, lang: Lang) -> str:
+def written(text: str, lang: Language) -> str:
     """Return the chapter with its verdicts as the ledger has them now."""
     known = {each.claim.id: each for each in shipped().evidence()}
     parts = re.split(rf"^(?={re.escape(ASKED[lang])}$)", text, flags=re.MULTILINE)
     return "".join(_answered(part, known, lang) for part in parts)
 
 
-def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
+def _answered(part: str, known: dict[str, Evidence], lang: Language) -> str:
     """Return one question's part, from its mark on, with the verdicts."""
     answers: dict[str, list[Evidence]] = {}
     for number, id in CLAIM.findall(part):
@@ -44,7 +45,7 @@ def _answered(part: str, known: dict[str, Evidence], lang: Lang) -> str:
     return CLAIM.sub(claim, QUESTION.sub(question, part))
 
 
-def _together(answers: list[Evidence], lang: Lang) -> str:
+def _together(answers: list[Evidence], lang: Language) -> str:
     """Return the verdicts of the claims that answer a question, and how they stand; of a single one, its effect too;
     then the verdicts on other data.
     """
@@ -56,7 +57,7 @@ def _together(answers: list[Evidence], lang: Lang) -> str:
     return "; ".join([text, *(f"{name}: {verdicts}" for name, verdicts in others.items())])
 
 
-def _on_other_data(answers: list[Evidence], lang: Lang) -> dict[str, dict[str, None]]:
+def _on_other_data(answers: list[Evidence], lang: Language) -> dict[str, dict[str, None]]:
     """Return the verdicts of these claims on other data than their headlines', each once, by the data's name."""
     found: dict[str, dict[str, None]] = {}
     for each in answers:
@@ -67,7 +68,7 @@ def _on_other_data(answers: list[Evidence], lang: Lang) -> dict[str, dict[str, N
     return found
 
 
-def _alone(known: Evidence, lang: Lang) -> list[str]:
+def _alone(known: Evidence, lang: Language) -> list[str]:
     """Return the cells of a claim: its verdict, its effect with the interval, and the seeds that it is of; of several
     scales, with their names, and the effects at the others.
     """
@@ -92,7 +93,7 @@ def _effect(verdict: Verdict | None) -> list[str]:
     return [text.replace("-", "−") for text in effect_and_interval(verdict.effect, verdict.interval)]
 
 
-def _seeds(known: Evidence, lang: Lang) -> dict[str, str]:
+def _seeds(known: Evidence, lang: Language) -> dict[str, str]:
     """Return the seeds of a statistical claim's verdict, by how they stand."""
     if known.claim.kind != "statistical" or not known.scales or known.scales[0].verdict is None:
         return {}

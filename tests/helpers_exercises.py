@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
+from reslab.errors import Language
 from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part, Task, judge
 from reslab.exercises.judgement import Judgement
 
 
-def solved(number: str, language: sheets.Language = "en", changes: Mapping[str, str] | None = None) -> str:
+def solved(number: str, language: Language = "en", changes: Mapping[str, str] | None = None) -> str:
     """Return a sheet's file, every stub filled with its reference solution, or with what `changes` has for the
     function.
     """

@@ -12,7 +12,7 @@ from cyclopts import App
 from rich.console import Console
 
 from reslab.cli import app
-from reslab.commands.typed import Language
+from reslab.errors import Language
 
 SNAPSHOTS: dict[Language, Path] = {
     "en": Path(__file__).with_name("help.txt"),

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reslab import studies
-from reslab.ledger.evidence import seed_sets
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.shipped import FILE, Ledger, Titles
 from reslab.report.records import read_study
 

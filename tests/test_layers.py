@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,13 @@ def violations(layer: str, source: str) -> list[str]:
         if layer == "ledger" and package not in LEDGER_MAY_IMPORT | sys.stdlib_module_names | {"reslab"}:
             wrong.append(name)
     return wrong
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "architecture.ko.md"])
+def test_the_page_names_the_modules_that_all_may_import(page: str) -> None:
+    text = (ROOT.parent / "docs" / "explanation" / page).read_text(encoding="utf-8")
+    (line,) = (line for line in text.splitlines() if "`errors`, " in line)
+    assert set(re.findall(r"`(\w+)`", line)) == LEAVES
 
 
 FILES = sorted(ROOT.rglob("*.py"))

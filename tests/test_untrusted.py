@@ -24,7 +24,7 @@ from reslab.commands import printing
 from reslab.data import cache, load_data
 from reslab.errors import DamagedError, FailedError
 from reslab.executors import fresh_network, local, run_trials
-from reslab.executors.trial import attempt
+from reslab.executors.attempts import attempt
 from reslab.files import sealed, sha256
 from reslab.report.page import write_report
 from reslab.report.records import read_directory

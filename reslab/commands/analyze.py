@@ -16,6 +16,7 @@ from reslab.commands.app import Flag, Seed, app
 from reslab.commands.korean import COMPLETED
 from reslab.errors import (
     ExistsError,
+    Language,
     MismatchError,
     MissingError,
     UnknownNameError,
@@ -55,7 +56,7 @@ def analyze(
     csv: Path | None = None,
     parquet: Path | None = None,
     download: Flag = False,
-    lang: Literal["ko", "en"] | None = None,
+    lang: Language | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:

@@ -9,7 +9,8 @@ from cyclopts.validators import Number
 
 from reslab import __version__
 from reslab.commands.korean import in_korean
-from reslab.commands.typed import Language, asked_in
+from reslab.commands.typed import asked_in
+from reslab.errors import Language
 
 
 class Lab(App):

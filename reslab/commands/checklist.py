@@ -6,7 +6,7 @@ from typing import Any
 from reslab.commands import printing
 from reslab.commands.app import Flag, app
 from reslab.commands.exercise import HERE, language_for
-from reslab.exercises.sheets import Language
+from reslab.errors import Language
 from reslab.ledger.claim import SECTIONS
 
 

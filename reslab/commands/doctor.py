@@ -6,6 +6,7 @@ generator is involved.
 
 import importlib.metadata
 import platform
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from reslab.files import write_atomically
 from reslab.progress import display
 
 if TYPE_CHECKING:
+    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
     from torch import Tensor, nn
 
@@ -118,13 +120,8 @@ def _networks(out: Path | None, json: bool) -> int:
     return 1 if any(row.traceback for row in found) else 0
 
 
-EXTRAS = {
-    "lab": ("lightning_fabric", "sklearn", "scipy", "pydantic", "plotly"),
-    "zoo": ("timm",),
-    "hf": ("transformers",),
-    "onnx": ("onnx", "onnxruntime"),
-    "cluster": ("ray",),
-}
+FOR_DEVELOPERS = ("docs", "dev")
+"""Extras that are not the doctor's business."""
 
 REFERENCE = {"loss": 2.3733988200915106, "gradient": 3.697585279500928, "trained": 2.1346208123639965}
 """Of `formula_network`: the loss of one batch, the L2 norm of its gradient, and the loss after three steps of SGD at
@@ -157,8 +154,8 @@ def examine() -> Iterator[Finding]:
         needed = stated.get(what)
         fine = needed.contains(release, prereleases=True) if needed else None
         yield Finding(what, f"{release}, and reslab needs {needed}" if needed else release, fine)
-    for extra, modules in EXTRAS.items():
-        absent = [module for module in modules if find_spec(module) is None]
+    for extra, packages in _extras().items():
+        absent = [package for package in packages if not _is_installed(package)]
         yield Finding(
             f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed"
         )
@@ -174,18 +171,40 @@ def examine() -> Iterator[Finding]:
 
 def _stated() -> "dict[str, SpecifierSet]":
     """Return the releases that reslab's metadata allow, by package; empty if reslab is not installed."""
-    from packaging.requirements import Requirement
     from packaging.specifiers import SpecifierSet
 
-    try:
-        facts = importlib.metadata.metadata("reslab")
-    except importlib.metadata.PackageNotFoundError:
+    if not _is_installed("reslab"):
         return {}
-    needed = map(Requirement, facts.get_all("Requires-Dist") or [])
     return {
-        "Python": SpecifierSet(facts["Requires-Python"]),
-        **{requirement.name: requirement.specifier for requirement in needed},
+        "Python": SpecifierSet(importlib.metadata.metadata("reslab")["Requires-Python"]),
+        **{requirement.name: requirement.specifier for requirement in _requirements()},
     }
+
+
+def _extras() -> dict[str, list[str]]:
+    """Return the packages that each of reslab's extras for users asks for, by its metadata."""
+    of_extras: dict[str, list[str]] = {}
+    for requirement in _requirements():
+        found = re.search(r"extra == ['\"](\w+)", str(requirement.marker))
+        if found and found[1] not in FOR_DEVELOPERS:
+            of_extras.setdefault(found[1], []).append(requirement.name)
+    return of_extras
+
+
+def _requirements() -> "list[Requirement]":
+    """Return what reslab's metadata ask for; nothing if it is not installed."""
+    from packaging.requirements import Requirement
+
+    stated = importlib.metadata.metadata("reslab").get_all("Requires-Dist") if _is_installed("reslab") else None
+    return [Requirement(each) for each in stated or []]
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def formula_network() -> "tuple[nn.Module, Tensor, Tensor]":

@@ -12,8 +12,7 @@ from cyclopts import App, Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, app
-from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
-from reslab.exercises.sheets import Language
+from reslab.errors import ExistsError, Language, MismatchError, MissingError, WrongValueError, worded
 from reslab.progress import display
 
 exercise = App(

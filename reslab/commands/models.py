@@ -1,13 +1,13 @@
 """`reslab models`: every network, or one as its paper's table would show it."""
 
-from typing import Any, Literal
+from typing import Any
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import MismatchError, MissingError, UnknownNameError, suggested, worded
+from reslab.errors import Language, MismatchError, MissingError, UnknownNameError, suggested, worded
 from reslab.networks import catalogue
 
-WORDS: dict[typed.Language, dict[str, str]] = {
+WORDS: dict[Language, dict[str, str]] = {
     "ko": {
         "network": "신경망",
         "parameters": "매개변수",
@@ -50,7 +50,7 @@ def models(
     *,
     diff: str | None = None,
     family: str | None = None,
-    lang: Literal["ko", "en"] | None = None,
+    lang: Language | None = None,
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -104,7 +104,7 @@ def models(
 
 
 def show_network(
-    name: str, other: str | None, options: dict[str, Any], as_json: bool, language: typed.Language = "en"
+    name: str, other: str | None, options: dict[str, Any], as_json: bool, language: Language = "en"
 ) -> None:
     """Print a network stage by stage, and its differences from another."""
     from dataclasses import asdict

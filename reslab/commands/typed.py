@@ -10,11 +10,9 @@ from difflib import get_close_matches
 from inspect import signature
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from reslab.errors import UnknownNameError, UnusableError, WrongValueError, meant, suggested, worded
-
-Language = Literal["ko", "en"]
+from reslab.errors import Language, UnknownNameError, UnusableError, WrongValueError, meant, suggested, worded
 
 
 def language(given: Language | None = None) -> Language:

@@ -7,8 +7,8 @@ from statistics import mean, stdev
 import torch
 
 from reslab.analysis.gradient_flow import GradientFlow, gradient_flow, without_batchnorm
-from reslab.commands.typed import Language
 from reslab.data import load_data
+from reslab.errors import Language
 from reslab.networks import zoo
 from reslab.progress import display, each
 from reslab.stories.speaking import padded, words

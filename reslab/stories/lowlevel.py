@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from reslab.commands.typed import Language
+from reslab.errors import Language
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 from reslab.stories.speaking import padded, words
 

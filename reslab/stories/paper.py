@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from reslab.commands.typed import Language
+from reslab.errors import Language
 from reslab.networks.meta import shapes_only
 from reslab.paper import resnet_paper as paper
 from reslab.stories.speaking import padded, words

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from unicodedata import east_asian_width
 
-from reslab.commands.typed import Language, language
+from reslab.commands.typed import language
+from reslab.errors import Language
 
 
 def tell(story: Callable[..., None]) -> None:

@@ -20,8 +20,8 @@ from reslab.cli import main
 from reslab.commands.app import app
 from reslab.commands.korean import texts, translated
 from reslab.commands.misuse import misuse
-from reslab.commands.typed import Language, value, words
-from reslab.errors import FailedError, UnknownNameError, worded
+from reslab.commands.typed import value, words
+from reslab.errors import FailedError, Language, UnknownNameError, worded
 from reslab.networks import zoo
 
 

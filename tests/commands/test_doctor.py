@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from reslab.commands import doctor
 from reslab.errors import DamagedError
 from reslab.networks import support
 
-MATRIX = Path(__file__).parents[2] / "docs" / "support-matrix.md"
+ROOT = Path(__file__).parents[2]
+MATRIX = ROOT / "docs" / "support-matrix.md"
 
 
 def test_this_machine_agrees_with_the_references() -> None:
@@ -19,6 +21,17 @@ def test_this_machine_agrees_with_the_references() -> None:
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
     assert done.returncode == 0 and all(findings[check]["fine"] for check in doctor.CHECKS)
     assert findings["extra lab"]["found"] == "installed"
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = pyproject["project"]["optional-dependencies"].keys() - doctor.FOR_DEVELOPERS
+    assert extras == {what.removeprefix("extra ") for what in findings if what.startswith("extra ")}
+
+
+def test_every_package_of_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "_is_installed", lambda package: package not in ("matplotlib", "submitit"))
+    found = {finding.what: finding.found for finding in doctor.examine() if finding.what.startswith("extra ")}
+    assert found["extra lab"] == "missing: matplotlib; pip install 'reslab[lab]'"
+    assert found["extra cluster"] == "missing: submitit; pip install 'reslab[cluster]'"
+    assert found["extra track"] == "installed"
 
 
 def test_other_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

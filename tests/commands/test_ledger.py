@@ -16,12 +16,13 @@ from rich.cells import cell_len
 
 from reslab.api.claims import claims
 from reslab.commands import ledger
-from reslab.commands.ledger import Lang
+from reslab.errors import Language
 from reslab.files import write_json
 from reslab.ledger import axis
 from reslab.ledger.axis import Bar
-from reslab.ledger.evidence import evidence, seed_sets
+from reslab.ledger.evidence import evidence
 from reslab.ledger.record import Record
+from reslab.ledger.sets import seed_sets
 from reslab.ledger.shipped import shipped
 from reslab.ledger.wording import phrases, spans
 from reslab.report.records import read_study
@@ -122,7 +123,7 @@ def test_where_scales_disagree_is_told_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_an_entry_fits_its_terminal_and_says_what_is_known(
-    lang: Lang, directories: list[Path], monkeypatch: pytest.MonkeyPatch
+    lang: Language, directories: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = reslab_here("claims", *directories, "--pool", "--lang", lang)

@@ -12,7 +12,7 @@ from reslab import progress, studies
 from reslab.commands import printing
 from reslab.errors import UserError
 from reslab.executors import run_trial
-from reslab.executors.trial import how_far
+from reslab.executors.attempts import how_far
 from reslab.experiment.directory import Directory
 from reslab.progress import short
 from reslab.runs import Run
