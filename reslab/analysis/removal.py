@@ -170,7 +170,7 @@ def remove_each(
             wrong[n] += wrong_answers(fast.head(live), y)
             progress("removal", done, len(labels))
     *each, whole = (wrong.double() / len(labels)).tolist()
-    return Removals(view.blocks, whole, torch.tensor(each))
+    return Removals(view.blocks, whole, torch.tensor(each, dtype=torch.float64))
 
 
 @analysis(
@@ -237,7 +237,9 @@ def remove_random(
         return fast.head(live)
 
     whole, *rest = _sweep(view, images, labels, len(settings), run, precision, "random-removal", progress)
-    return Damage("blocks removed", whole, list(counts), torch.tensor(rest).reshape(len(counts), draws))
+    return Damage(
+        "blocks removed", whole, list(counts), torch.tensor(rest, dtype=torch.float64).reshape(len(counts), draws)
+    )
 
 
 @analysis("reorder", "the error with swapped blocks", needs=("chain", "logits"), trained=True, summary=("error",))
@@ -320,7 +322,9 @@ def reorder(
     whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)
     taus = torch.tensor([kendall_tau(order) for order in orders[1:]])
     shape = len(swaps), draws
-    return Damage("exchanges", whole, list(swaps), torch.tensor(rest).reshape(shape), taus.reshape(shape))
+    return Damage(
+        "exchanges", whole, list(swaps), torch.tensor(rest, dtype=torch.float64).reshape(shape), taus.reshape(shape)
+    )
 
 
 @analysis("importance", "dL/dg of each block's gate", needs=("blocks",), images=128, trained=True)

@@ -93,6 +93,7 @@ def _in_ours(model: str, name: str, options: Mapping[str, Any], asked: Asked) ->
     """Return another network with the weights of the trained one of this name, whose configuration states what the
     weights cannot.
     """
+    zoo.check(model, **options)  # before anything is downloaded
     trained = pretrained(name, PRETRAINED, {})
     config = getattr(trained.network, "config", None)
     facts = Facts() if config is None else configured(config.to_dict(), f"the configuration of {name}")

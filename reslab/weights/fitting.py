@@ -306,7 +306,7 @@ def _complaints(state: State, wanted: State, elsewhere: list[str]) -> Complaints
             if is_.shape != value.shape
         ],
         "tensors-of-other-kinds": [
-            Misfit(name, is_.dtype, value.dtype) for name, is_, value in shared if not _takes(value, is_)
+            Misfit(name, _found(is_), value.dtype) for name, is_, value in shared if not _takes(value, is_)
         ],
     }
     return {what: names for what, names in found.items() if names}
@@ -324,6 +324,11 @@ def _untied(state: State, tied: Mapping[str, list[str]]) -> list[Misfit]:
 
 def _alike(one: Tensor, other: Tensor) -> bool:
     return one is other or torch.equal(one.nan_to_num(), other.nan_to_num())
+
+
+def _found(given: Tensor) -> object:
+    """Return what of a tensor a network may not take: that it has no values, its layout, or else its dtype."""
+    return "meta" if given.is_meta else given.dtype if given.layout is torch.strided else given.layout
 
 
 def _takes(wanted: Tensor, given: Tensor) -> bool:
