@@ -16,12 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_leaves
+from torch.utils.data import Dataset
 
 from reslab.errors import UnseenError, told
 
 Container = dict[Any, Any] | list[Any] | set[Any] | deque[Any]
 OF_TORCH = frozenset(vars(nn.Module()))
 """The attributes that every module has."""
+LARGE = 2**24
+"""Bytes of a tensor that is rather one of data than one that a forward keeps."""
 _HOLDING = (dict, list, set, tuple, deque)
 
 
@@ -200,9 +203,12 @@ def _holds_values(value: Any, of: str) -> bool:
     """
     if isinstance(value, SimpleNamespace | UserDict):
         return True
-    if isinstance(value, nn.Module | type) or not hasattr(value, "__dict__"):
+    if isinstance(value, nn.Module | type | Dataset) or not hasattr(value, "__dict__"):
         return False
-    return is_dataclass(type(value)) or (type(value).__module__ == of and not callable(value))
+    if is_dataclass(type(value)):
+        return True
+    large = any(isinstance(part, Tensor) and part.nbytes > LARGE for part in vars(value).values())
+    return type(value).__module__ == of and not callable(value) and not large
 
 
 def _restore(container: Container, content: Sequence[Any]) -> None:

@@ -13,7 +13,7 @@ from reslab.errors import UnseenError
 from reslab.networks import anatomy, zoo
 from reslab.networks.counting import count_macs
 from reslab.residual import view
-from reslab.state import copied, draws_apart, in_mode, preserve, whole_float32
+from reslab.state import LARGE, copied, draws_apart, in_mode, preserve, whole_float32
 from reslab.training.batchnorm import true_average
 from reslab.training.evaluation import evaluate
 
@@ -78,6 +78,30 @@ def test_what_a_forward_keeps_is_as_before() -> None:
         network(x)
         raise RuntimeError("midway")
     assert network.newest is kept and len(network.all) == len(network.by_name["out"]) == 1 and network.count == 1
+
+
+def test_what_is_no_forwards_memory_is_not_put_back() -> None:
+    class Memory:
+        def __init__(self, size: int) -> None:
+            self.tensor, self.calls = torch.zeros(size), 0
+
+    class Images(torch.utils.data.Dataset[Tensor]):
+        calls = 0
+
+    class Remembering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.small, self.large, self.images = Memory(4), Memory(LARGE // 4 + 1), Images()
+
+        def forward(self, x: Tensor) -> Tensor:
+            for each in (self.small, self.large, self.images):
+                each.calls += 1
+            return x
+
+    network = Remembering()
+    with preserve(network):
+        network(torch.zeros(1))
+    assert [each.calls for each in (network.small, network.large, network.images)] == [0, 1, 1]
 
 
 def test_a_backward_pass_that_waits_is_not_broken() -> None:

@@ -5,7 +5,7 @@ et al. 2016, section 3).
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -314,10 +314,18 @@ def reorder(
     for count in swaps:
         orders += [_exchanged(len(view), groups, count, generator) for _ in range(draws)]
 
+    beside: list[tuple[Any, ...]] = []
+
     def run(fast: View, live: Live, setting: int) -> Tensor:
+        if not setting:  # the network's own order comes first: what is beside the stream stays at its place
+            beside.clear()
         for index in orders[setting]:
-            live = fast.block(index, live)
-        return fast.head(live)
+            if not setting:
+                beside.append(live.rest)
+            live = fast.block(index, live._replace(rest=beside[index]))
+        if not setting:
+            beside.append(live.rest)
+        return fast.head(live._replace(rest=beside[-1]))
 
     whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)
     taus = torch.tensor([kendall_tau(order) for order in orders[1:]])

@@ -87,6 +87,7 @@ class Finder:
         self.graph = traced.graph
         self.sources = flow.flows(traced.graph)
         self.parent = flow.immediate_dominators(self.sources)
+        self.useful = flow.flows_to_output(traced.graph)
         self.not_split: list[NotSplit] = []
         self.rank = {node: position for position, node in enumerate(traced.graph.nodes)}
         modules, root = (node for node in self.sources if node.op == "call_module"), traced.known.root
@@ -102,7 +103,8 @@ class Finder:
         are equally long, are listed in `not_split`.
         """
         additions = self._additions()
-        found = additions + self._dense_layers({block.end for block in additions})
+        layers = self._dense_layers({block.end for block in additions})
+        found = additions + [layer for layer in layers if layer.end in self.useful]
         self._name_other_sums()
         found = found or ([] if self.not_split or hidden else self._units())
         return _unique(sorted(found, key=lambda block: self.rank[block.end]))
@@ -127,7 +129,7 @@ class Finder:
         """Return whether a node adds, or subtracts, two values that both come from the images, and are more than
         numbers, such as penalties that are summed up.
         """
-        if len(self._added(node)) < 2 or self.traced.known.is_number(node):
+        if node not in self.useful or len(self._added(node)) < 2 or self.traced.known.is_number(node):
             return False
         return (
             _stacked(node) is not None

@@ -1,5 +1,6 @@
 """What of torch is otherwise while a network is traced, and put back afterwards."""
 
+import builtins
 import functools
 import sys
 from collections.abc import Callable, Iterator
@@ -136,6 +137,19 @@ def factories_recorded(record: Callable[..., Any]) -> Iterator[None]:
         for name in FACTORIES:
             stack.enter_context(_patched(torch, name, recording(getattr(torch, name))))
         yield
+
+
+def lengths_recorded(length_of: Callable[[fx.Proxy], Any]) -> AbstractContextManager[None]:
+    """Inside this context, `len` of a traced value is what `length_of` says, where it says anything: a forward that
+    only passes it on does not branch on it.
+    """
+    original = len
+
+    def length(value: Any) -> Any:
+        found = length_of(value) if isinstance(value, fx.Proxy) else None
+        return original(value) if found is None else found
+
+    return _patched(builtins, "len", length)
 
 
 def _is_traced(arguments: Any) -> bool:

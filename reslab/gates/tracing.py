@@ -3,6 +3,7 @@ submodules' modes.
 """
 
 import operator
+import sys
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
@@ -33,10 +34,11 @@ from reslab.gates.patched import (
     autocast_met,
     compiled_as_written,
     factories_recorded,
+    lengths_recorded,
     modes_read,
     own_gradients_refused,
 )
-from reslab.gates.writing import memory, since, written
+from reslab.gates.writing import memory, quietly, since, written
 from reslab.state import drawn_elsewhere
 
 FUSED = (
@@ -138,7 +140,7 @@ class Tracer(fx.Tracer):
             UserError: if the network draws random numbers outside its leaves.
         """
         rng, others = torch.get_rng_state(), drawn_elsewhere()
-        buffers = [(module._buffers, dict(module._buffers)) for module in root.modules()]
+        held = [(each, dict(each)) for module in root.modules() for each in (vars(module), module._buffers)]
         try:
             with (
                 torch.enable_grad(),
@@ -148,13 +150,14 @@ class Tracer(fx.Tracer):
                 own_gradients_refused(),
                 compiled_as_written(),
                 factories_recorded(partial(self.create_proxy, "call_function")),
+                lengths_recorded(self._length_of),
             ):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state()) or others != drawn_elsewhere()
         finally:
             torch.set_rng_state(rng)
-            for assigned, before in buffers:  # to traced values, which no run can use
-                assigned.update(before)
+            for values, before in held:  # where a forward has put traced ones, which no run can use
+                values.update(before)
         if drew:
             raise UnseenError(
                 "the network draws random numbers in a forward that is traced; move this into a separate module "
@@ -181,24 +184,36 @@ class Tracer(fx.Tracer):
         into = written(operation, self.root)
         if into is not None:
             at = memory(into, self.root)
-            # a buffer is no part of a gradient's way, and a parameter is
-            kept = at.op == "get_attr" and not self._is_parameter(str(at.target))
-            of_before = not kept and not any(user.target is without_gradient for user in at.users)
+            of_before = at.op != "get_attr" and not any(user.target is without_gradient for user in at.users)
             if of_before and not torch.is_grad_enabled():
                 raise TraceError("it writes into a value under torch.no_grad, where a graph would have its gradient")
-            self._rewrite(into, proxy)
+            if not torch.is_grad_enabled() and at.op == "get_attr" and self._is_parameter(str(at.target)):
+                self._silence(operation)
+                self._rewrite(into, proxy, None)
+            else:
+                self._rewrite(into, proxy, into)
         return proxy
+
+    def _silence(self, operation: fx.Node) -> None:
+        """Have an operation that writes into a parameter run without gradients, as torch asks of it."""
+        with self.graph.inserting_after(operation):
+            given: Any = (operation.target, *operation.args)
+            silent = self.graph.call_function(quietly, given, operation.kwargs)
+        operation.replace_all_uses_with(silent)
+        self.graph.erase_node(operation)
 
     def _is_parameter(self, path: str) -> bool:
         owner, _, name = path.rpartition(".")
         return name in self.root.get_submodule(owner)._parameters
 
-    def _rewrite(self, into: fx.Node, result: fx.Proxy) -> None:
-        """Have all later uses of a value that was written into, and of all in its memory, depend on that."""
+    def _rewrite(self, into: fx.Node, result: fx.Proxy, replaced: fx.Node | None) -> None:
+        """Have all later uses of a value that was written into, and of all in its memory, depend on that; those of
+        one are of the result itself, which has its gradient.
+        """
         at = memory(into, self.root)
         values = [value for each in self.values if (value := each()) is not None]
         for value in values:
-            if value.node is into:
+            if value.node is replaced:
                 value.node = result.node
             elif value is not result and memory(value.node, self.root) is at:
                 value.node = super().create_proxy("call_function", since, (value, result), {}).node
@@ -301,6 +316,18 @@ class Tracer(fx.Tracer):
             example = str(shapes_of(self.root.sketch))
             self.create_node("call_function", check, (reading, told, line_of_network(), example), {})
         return told
+
+    def _length_of(self, value: fx.Proxy) -> Any:
+        """Return a node for the length of a tensor; None for other values, whose number of parts is known."""
+        if self._is_looking or not is_of_network(sys._getframe(2).f_code.co_filename):
+            return None
+        if self.known is None:
+            self.known = Known(self.root, self.graph, self.root.sketch)
+        try:
+            is_tensor = self.known.read(value.node, lambda found: isinstance(found, torch.Tensor))
+        except UnknownError:
+            is_tensor = True
+        return value.size(0) if is_tensor else None
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Return what the example's shape decides.

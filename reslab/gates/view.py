@@ -345,5 +345,5 @@ class View(Whole):
         return self._plans[modes]
 
 
-def _kinds(plan: Plan) -> list[tuple[str, str]]:
-    return [(block.name, block.kind) for block in plan.blocks]
+def _kinds(plan: Plan) -> list[str]:
+    return [block.kind for block in plan.blocks]  # names may be told from more in one mode than in the other

@@ -1,8 +1,10 @@
 """Operations that write into a value, as `x.add_(y)`, and values in the same memory, which change with it."""
 
 import operator
+from operator import methodcaller
 from typing import Any
 
+import torch
 from torch import fx, nn
 from torch._ops import OpOverload
 
@@ -34,6 +36,17 @@ def assigned(x: Any, key: Any, value: Any) -> Any:
     """Return `x` after `x[key] = value`: in a graph, so that later uses depend on it."""
     x[key] = value
     return x
+
+
+def quietly(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return what a function, or a method by its name, returns without gradients: in a graph, where a forward writes
+    into its parameters.
+    """
+    if isinstance(operation, str):
+        operation = methodcaller(operation, *args[1:], **kwargs)
+        args, kwargs = args[:1], {}
+    with torch.no_grad():
+        return operation(*args, **kwargs)
 
 
 def since(value: Any, _written: Any) -> Any:

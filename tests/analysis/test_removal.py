@@ -153,3 +153,18 @@ def test_a_block_is_not_exchanged_with_one_before_a_pool() -> None:
     with refused(UnseenError):  # no two blocks of one place are left
         reorder(network, torch.randn(16, 3, 8, 8), torch.arange(16) % 10, swaps=[1], draws=4)
     assert sizes <= {4}
+
+
+def test_blocks_that_look_at_their_shapes_are_exchanged_too() -> None:
+    class Looking(Toy):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) if x.shape[1] > 3 else x
+
+    torch.manual_seed(0)
+    blocks = [Toy(nn.Sequential(nn.Linear(4, 4), nn.Tanh())) for _ in range(3)]
+    lookers = [Looking(block.branch) for block in blocks]
+    images, labels = torch.randn(8, 5, 3), torch.arange(8) % 5
+    stem, ends = nn.Linear(3, 4), (nn.Flatten(), nn.Linear(20, 5))
+    plain, looking = (nn.Sequential(stem, *each, *ends).eval() for each in (blocks, lookers))
+    found = [reorder(network, images, labels, swaps=[1, 2], draws=4).to_frame() for network in (plain, looking)]
+    assert found[0].equals(found[1])

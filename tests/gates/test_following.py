@@ -464,3 +464,22 @@ def test_what_a_module_that_cannot_be_traced_returns_is_of_its_class(read: Calla
     network, x = Reading().eval(), torch.randn(4, 3, dtype=torch.float64)
     gated = view(network, x)
     assert [block.name for block in gated.blocks] == ["first", "second"] and torch.equal(gated(x), network(x))
+
+
+def test_a_forward_that_passes_the_number_of_images_on_is_followed_for_any() -> None:
+    class Classed(nn.Module):
+        """A transformer's beginning: one vector that is learned, in front of every sequence."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Parameter(torch.randn(1, 1, 3, dtype=torch.float64))
+            self.blocks = nn.Sequential(Toy(linear()), Toy(linear()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([self.first.expand(len(x), -1, -1), x], 1)
+            return self.blocks(x)[:, 0]  # type: ignore[no-any-return]  # modules return Any
+
+    network = Classed()
+    gated, x = view(network, torch.randn(2, 4, 3).double()), torch.randn(5, 4, 3).double()
+    assert len(gated) == 2 and torch.equal(gated(x), network(x))
+    assert len([1, 2]) == 2 and type(len) is type(abs)  # Python's own again

@@ -432,3 +432,20 @@ def test_a_clone_of_x_is_x() -> None:
 
     gated = view(Cloning().eval(), X)
     assert [(block.name, block.identity) for block in gated.blocks] == [("a", True), ("b", True)]
+
+
+def test_the_blocks_of_another_head_are_none_of_the_outputs() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(Toy(linear()), Toy(linear()))
+            self.box, self.label = nn.Sequential(Toy(linear()), Toy(linear())), linear()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            x = self.body(x)
+            return {"logits": self.label(x), "boxes": self.box(x)}
+
+    network, x = Detector(), torch.randn(4, 3, dtype=torch.float64)
+    gated = view(network, x, output="logits")
+    assert [block.name for block in gated.blocks] == ["body.0", "body.1"] and gated.is_chain
+    assert len(view(network, x)) == 4

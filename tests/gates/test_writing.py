@@ -220,3 +220,70 @@ def test_a_layer_that_bounds_its_weights_runs_in_a_view_and_has_its_gradient() -
         module(X).square().sum().backward()
         found.append([None if parameter.grad is None else parameter.grad.clone() for parameter in network.parameters()])
     assert all(one is not None and torch.equal(one, other) for one, other in zip(*found, strict=True))  # type: ignore[arg-type]
+
+
+class Bounded(nn.Module):
+    """A network that bounds the weights of its own head before it uses them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*(Toy(nn.Sequential(linear(6), nn.Tanh())) for _ in range(2)))
+        self.head = linear(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.head.weight.clamp_(min=0)
+        return self.head(self.body(x))  # type: ignore[no-any-return]  # modules return Any
+
+
+def test_a_network_that_bounds_its_own_weights_runs_in_a_view_and_has_its_gradient() -> None:
+    network = Bounded()
+    gated, weight, found = view(network, X), network.head.weight.detach().clone(), []
+    for module in (network, gated):
+        with torch.no_grad():
+            network.head.weight.copy_(weight)
+        network.zero_grad()
+        out = module(X)
+        out.square().sum().backward()
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        found.append([out.detach(), network.head.weight.detach().clone(), *(each.clone() for each in gradients)])
+    assert len(found[0]) == 2 + len(list(network.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
+def test_a_copy_that_follows_by_momentum_is_written_once_in_a_run_of_a_view() -> None:
+    class Followed(nn.Module):
+        """A network with a momentum encoder, as in He et al. 2020 (Momentum Contrast)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.query = nn.Sequential(Toy(linear(6)), Toy(linear(6)))
+            self.key = linear(6).requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.no_grad():
+                self.key.weight.mul_(0.9).add_(self.query[1].branch.weight, alpha=0.1)
+            return self.query(x) + 0 * self.key(x)  # type: ignore[no-any-return]  # modules return Any
+
+    network = Followed()
+    gated = view(network, X)
+    before = network.key.weight.clone()
+    gated(X)
+    once = 0.9 * before + 0.1 * network.query[1].branch.weight.detach()
+    assert torch.allclose(network.key.weight, once, atol=1e-12)
+
+
+def test_a_tensor_that_a_forward_assigns_anew_is_no_trace() -> None:
+    class Seen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch, self.seen = linear(6), torch.zeros(6, dtype=torch.float64)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = self.seen + x.detach().mean(0)
+            return x + self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+
+    network = nn.Sequential(Seen(), Seen())
+    gated = view(network, X)
+    assert torch.equal(network[0].seen, torch.zeros(6, dtype=torch.float64))  # type: ignore[arg-type]
+    assert torch.equal(gated(X), network(X))
