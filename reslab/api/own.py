@@ -357,14 +357,21 @@ def begun_otherwise(root: Path, config: OwnTrial) -> Path | None:
     return None
 
 
+def _apart(loss: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a copy of a loss that is a module, and may keep something; the loss itself where there can be none."""
+    with suppress(UserError):
+        return copied(loss) if isinstance(loss, nn.Module) else loss
+    return loss
+
+
 def working(network: nn.Module, data: OwnData, loss: Callable[..., Any] | None) -> Callable[[TrialConfig, Path], Json]:
     """Return the function that runs the trial of a config below a root."""
 
     def make(config: TrialConfig) -> tuple[nn.Module, OwnData, Objective]:
         seed_all(config.seed)
         objective: Objective = Classes(config.recipe.label_smoothing)
-        if loss is not None:  # a copy of one that may keep something, as of the network
-            objective = OwnLoss(copied(loss) if isinstance(loss, nn.Module) else loss)
+        if loss is not None:
+            objective = OwnLoss(_apart(loss))
         return copied(network), data, objective
 
     return partial(run_with, make=make)

@@ -167,7 +167,8 @@ def train(
         network: a name from `list_models`, or any network; a copy of it is trained.
         data: the name of a data set, as for `load_data`; for your own network, `(train_loader, test_loader)`: loaders,
             data sets or pairs of tensors, whose batches are pairs, triples or dicts of images and labels.
-        loss: of outputs and labels, for your own network; the mean cross-entropy by default.
+        loss: of outputs and labels, for your own network, of which a copy is used if it is a module; the mean
+            cross-entropy by default.
         recipe: "fast", "paper-cifar", "paper-cifar-warmup" or "paper-imagenet".
         epochs: length in epochs, in place of the recipe's.
         settings: other settings of the recipe, such as `{"learning_rate": 0.03, "ema": 0.999}`.

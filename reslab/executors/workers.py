@@ -66,11 +66,12 @@ def _tell_of_one(progress: Progress, run: Run, done: int, total: int, stop: thre
 class _Worker:
     """A process that runs one trial at a time, received through a pipe."""
 
-    def __init__(self, config: TrialConfig) -> None:
+    def __init__(self, to_come: Sequence[TrialConfig]) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(target=_serve, args=(theirs,), daemon=True)
-        of_script = config.model.startswith("__main__:")  # which the child imports as its own
+        # whose module the child imports as its own
+        of_script = any(config.model.startswith("__main__:") for config in to_come)
         with unheard(), nullcontext() if of_script else without_script():
             self.process.start()
         theirs.close()
@@ -122,7 +123,7 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, worke
     busy: list[_Worker] = []
     try:
         for _ in range(count):
-            busy.append(_Worker(queue[0]))
+            busy.append(_Worker(queue))
             busy[-1].start(queue.pop(0), root)
         while busy:
             ready = wait([worker.connection for worker in busy], timeout=0.3)
@@ -133,7 +134,7 @@ def _parallel(todo: Sequence[TrialConfig], root: Path, progress: Progress, worke
                     worker.kill()
                 if queue:
                     if worker not in busy:
-                        worker = _Worker(queue[0])
+                        worker = _Worker(queue)
                         busy.append(worker)
                     worker.start(queue.pop(0), root)
             tell(progress, [Run(root, worker.config) for worker in busy if worker.config], len(outcomes), len(todo))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from reslab.state import preserve
+from reslab.state import all_draws_apart, copied
 
 
 def fastest_layout(network: nn.Module, images: Any) -> torch.memory_format:
@@ -15,14 +15,17 @@ def fastest_layout(network: nn.Module, images: Any) -> torch.memory_format:
 
     Args:
         network: any; it is left as it is.
-        images: a batch of what it takes, on its device.
+        images: a batch of what it takes.
     """
     if any(each.dim() > 4 for each in (*network.parameters(), *network.buffers())):
         return torch.preserve_format  # filters of three dimensions have no channels last
-    with preserve(network), torch.no_grad():
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    images = tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images)
+    with all_draws_apart(), torch.no_grad():
         try:
-            network.to(memory_format=torch.channels_last)
-            network(laid_out(images, torch.channels_last))
+            probe = copied(network)  # a forward may write into its parameters
+            probe.to(memory_format=torch.channels_last)
+            probe(laid_out(images, torch.channels_last))
         except Exception:  # what else is wrong comes again where the network is used
             return torch.preserve_format
     return torch.channels_last

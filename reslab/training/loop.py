@@ -161,10 +161,9 @@ class Trainer:
         self.codes = {config.code_digest()}  # the code that took its steps; several if it changed in between
 
     def _two_images(self) -> Any:
-        """Return what the network takes of two images, on the CPU, where it is before training."""
+        """Return what the network takes of two images."""
         with all_draws_apart():  # of data that draw
-            batch = self.data.training_batch(torch.arange(min(2, self.images)), None)
-        return placed(batch, torch.device("cpu"))[0]
+            return self.data.training_batch(torch.arange(min(2, self.images)), None)[0]
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
@@ -436,7 +435,8 @@ class Trainer:
                 if self.ema is not None:
                     self.ema.network.load_state_dict(state["ema"])
                     beside.put_back(self.ema.network, state.get("ema_beside", {}))
-                self.loss.load_state_dict(state.get("loss", {}))
+                if "loss" in state:
+                    self.loss.load_state_dict(state["loss"])
                 beside.put_back(self.loss, state.get("loss_beside", {}))
                 if state.get("precision"):
                     self.fabric.strategy.precision.load_state_dict(state["precision"])

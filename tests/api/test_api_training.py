@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -753,3 +754,39 @@ def test_a_run_of_a_factory_that_builds_a_network_of_the_lab_is_loaded_again(tmp
     reslab.load_weights(network, run.directory / "weights.safetensors")
     for name, value in run.network().state_dict().items():
         assert torch.equal(value, network.state_dict()[name])
+
+
+class Following(nn.Module):
+    """A network beside which a copy follows by momentum, in its forward (He et al. 2020, Momentum Contrast)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.key = linear(), linear().requires_grad_(False)
+        self.updates = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            with torch.no_grad():
+                self.updates.add_(1)
+                for key, query in zip(self.key.parameters(), self.query.parameters(), strict=True):
+                    key.mul_(0.9).add_(query, alpha=0.1)
+        return self.query(x)  # type: ignore[no-any-return]  # modules return Any
+
+
+def test_a_network_that_writes_into_its_parameters_does_so_once_a_step(tmp_path: Path) -> None:
+    settings = {"batch_size": 10}
+    run = reslab.train(Following(), (digits(40), digits(40)), epochs=2, settings=settings, out=tmp_path)
+    assert run.result["steps"] == run.network().get_parameter("updates").item()
+
+
+def test_a_loss_that_cannot_be_copied_is_used_itself(tmp_path: Path) -> None:
+    class Locked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lock = threading.Lock()
+
+        def forward(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            with self.lock:
+                return nn.functional.cross_entropy(outputs, labels)
+
+    assert reslab.train(linear(), (digits(40), digits(40)), loss=Locked(), epochs=1, out=tmp_path).result["steps"] == 1

@@ -216,3 +216,24 @@ def _processes(title: str) -> list[int]:
 def test_there_is_always_a_worker() -> None:
     assert default_workers(10_000) == 1
     assert default_workers(1) >= 1
+
+
+def test_a_network_of_the_users_script_is_built_after_a_named_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from torch import nn\n"
+        "from reslab.executors import local, run_trials\n"
+        "from reslab.training.loop import TrialConfig\n"
+        "from reslab.training.recipes import FAST\n"
+        "def mine(num_classes=10, in_channels=1):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
+        "if __name__ == '__main__':\n"
+        "    recipe = FAST.model_copy(update={'epochs': 1, 'batch_size': 256})\n"
+        "    given = {'data': 'digits', 'recipe': recipe}\n"
+        "    named = [TrialConfig(**given, model='cifar_resnet', options={'depth': 8}, seed=seed) for seed in (0, 1)]\n"
+        "    print(run_trials([*named, TrialConfig(**given, model='__main__:mine', seed=0)], Path('out'), local(2)))\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
+    assert done.stdout.strip() == "[]" and len(list(tmp_path.glob("out/*/result.json"))) == 3
