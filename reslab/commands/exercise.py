@@ -184,7 +184,7 @@ def check(
                 print(line)
         print(
             {
-                "ko": f"합계 {points}/{of}점 (입력 seed {drawn})",
+                "ko": f"합계 {points}/{of}점 (입력 시드 {drawn})",
                 "en": f"{points} of {of} points (inputs of seed {drawn})",
             }[chosen]
         )

@@ -1,6 +1,7 @@
 """Checking a file of answers, and the feedback on the result."""
 
 import ast
+import re
 import threading
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,10 @@ from reslab.errors import Language
 from reslab.exercises import confinement, sheets
 from reslab.exercises.noticing import parsed
 from reslab.exercises.sheets import LANGUAGES
+from reslab.exercises.submissions import decoded
 from reslab.files import encodable
+
+_QUOTED = r"""[rRfF]?(?P<quotes>\"\"\"|'''|["'])(?P<text>.*?)(?P=quotes)"""
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,17 @@ def _checked(file: Path, task: str, seed: int, ended: confinement.Ended) -> Chec
 
 
 def words(file: Path, task: str) -> str:
-    """Return the answer in words to a task's question, the last if there are several; empty if there is none or the
-    file cannot be parsed.
+    """Return the answer in words to a task's question, the last if there are several; empty if there is none. Of a file
+    that is no Python it is the text in quotes behind its name.
     """
     try:
-        tree = parsed(file.read_bytes())  # in whatever encoding Python reads it
+        content = file.read_bytes()
     except OSError:
         return ""
+    tree = parsed(content)  # in whatever encoding Python reads it
     name, found = f"IN_WORDS_{task.replace('.', '_')}", ""
+    if tree is None and (written := re.search(rf"^{name} = {_QUOTED}", decoded(content), re.MULTILINE | re.DOTALL)):
+        found = written["text"]  # what is wrong elsewhere in a file costs no words
     for statement in tree.body if tree is not None else ():
         targets = statement.targets if isinstance(statement, ast.Assign) else []
         targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets

@@ -198,8 +198,7 @@ def _on_roster(
             listed.append(students[of_row[place]])
         elif not any(rows[place] & rows[other] == rows[place] for other in of_row if other < place):
             problems = [remark("nothing-handed-in")]
-            name, *others = names[numbered:] or names
-            name = " ".join([name, *others]) if name in {*students, *(each.name for each in listed)} else name
+            name = " ".join(names[numbered:] or names)  # which of them is the name, nobody says
             listed.append(Student(name, of=worth, language=language, problems=problems))
     strangers = [student for student in students.values() if student not in listed]
     for student in strangers:

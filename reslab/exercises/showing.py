@@ -21,7 +21,7 @@ IN_KOREAN: Mapping[Any, str] = {
     "gradient": "기울기",
     "input kept": "입력 유지",
     "values": "값",
-    "PyTorch's own": "PyTorch 것",
+    "PyTorch's own": "PyTorch 함수 사용",
     "shape": "모양",
     "of length 1": "길이 1",
     "stretch": "늘어난 배율",

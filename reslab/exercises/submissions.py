@@ -26,6 +26,8 @@ from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacki
 from reslab.files import TEXT_BYTES, opened
 
 ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
+GRADED = (ANSWERS, NOTEBOOK, ZIP)
+"""Suffixes of what is graded, or has it inside."""
 WRITTEN = {"grades.csv", "grades.parts.csv", "grades.jsonl", "words.md", "words.csv", "otter.csv", "nbgrader.csv"}
 """Files that grading writes beside the submissions."""
 HANDED_BACK = {"feedback": ".md", "gradescope": ".json"}
@@ -186,12 +188,19 @@ def _holds_a_class(directory: Path) -> bool:
 
 
 def _is_of_a_class(entry: Path) -> bool:
-    """Return whether an entry is a directory of several students' entries from a platform, such as those of a group."""
+    """Return whether an entry is a directory of students' entries from a platform, such as those of a group; and not a
+    student's own, whose plots may have such names by chance.
+    """
     if not entry.is_dir() or _of_a_platform(entry) is not None:
         return False
-    inside = [each for each in _inside(entry) if _of_a_platform(each) is not None]
-    names = _names_in(inside)
-    return len({_whose(each, names)[0] for each in inside}) > 1
+    inside = [each for each in _inside(entry) if each.is_dir() or each.suffix.lower() in GRADED]
+    named = [each for each in inside if _of_a_platform(each) is not None]
+    if any(each.is_file() and each not in named for each in inside):
+        return False
+    if any(_PLATFORMS[0].fullmatch(_stem(each)) for each in named):
+        return True  # Moodle's, also of a group of one
+    names = _names_in(named)
+    return len({_whose(each, names)[0] for each in named}) > 1
 
 
 def _take(entry: Path, names: Names, unpacking: Unpacking, only: Sequence[str], handed: Handed) -> None:
@@ -234,10 +243,11 @@ def _whose(entry: Path, names: Names) -> tuple[str, tuple[str, ...]]:
 
 def _names_in(entries: Sequence[Path]) -> Names:
     """Return how these entries of a class are named."""
-    canvas = [match for entry in entries if (match := _PLATFORMS[1].fullmatch(_stem(entry)))]
+    answers = [entry for entry in entries if entry.suffix.lower() in GRADED]
+    canvas = [match for entry in answers if (match := _PLATFORMS[1].fullmatch(_stem(entry)))]
     own = (Path(RECORD).stem, *SHEETS.values())
-    answers = Counter(f"{match['name']}_{match['id']}" for match in canvas if not match["file"].startswith(own))
-    chance = frozenset(name for name, files in answers.items() if files > MOST_OF_ONE or len(answers) == 1 < files)
+    files = Counter(f"{match['name']}_{match['id']}" for match in canvas if not match["file"].startswith(own))
+    chance = frozenset(name for name, count in files.items() if count > MOST_OF_ONE or len(files) == 1 < count)
     return Names(_assignment(entries), chance)
 
 
@@ -316,11 +326,13 @@ def decoded(content: bytes) -> str:
     """Return Python source as text: as Python decodes it or, if it cannot, in the most likely encoding."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return content.decode("utf-16", errors="replace")
-    try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        return content.decode(encoding, errors="replace")
-    except (SyntaxError, LookupError):  # its declared encoding does not exist, does not match, or is none of text
-        return content.decode("latin-1")
+    found = ["cp949"]  # of an editor on a Korean Windows
+    with suppress(SyntaxError, LookupError):  # its declared encoding does not exist, or does not match
+        found.insert(0, tokenize.detect_encoding(io.BytesIO(content).readline)[0])
+    for encoding in found:
+        with suppress(UnicodeDecodeError, LookupError):  # the latter of one that is none of text
+            return content.decode(encoding)
+    return content.decode("latin-1")
 
 
 def roster(file: Path) -> list[tuple[str, ...]]:

@@ -124,7 +124,10 @@ def below(directory: Path) -> Iterator[Path]:
 def _is_nobodys(directory: Path) -> bool:
     """Return whether a directory is hidden, a system's, or others' code."""
     named = directory.name.startswith(".") or directory.name in OF_SYSTEMS
-    return named or any((directory / inside).exists() for inside in OF_OTHERS)
+    try:
+        return named or any((directory / inside).exists() for inside in OF_OTHERS)
+    except OSError:  # one that may not be read, which `os.walk` passes by
+        return True
 
 
 def text_of(name: str) -> str:

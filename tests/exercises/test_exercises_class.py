@@ -16,7 +16,17 @@ from helpers import assert_refused, refused, reslab_here
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError, FailedError, MissingError, UserError, WrongValueError
-from reslab.exercises import classroom, handing_back, notebooks, noticing, sheets, submissions, tasks, unpacking
+from reslab.exercises import (
+    checking,
+    classroom,
+    handing_back,
+    notebooks,
+    noticing,
+    sheets,
+    submissions,
+    tasks,
+    unpacking,
+)
 from reslab.exercises.classroom import Student
 from reslab.exercises.confinement import Host
 from reslab.exercises.model_answers import model
@@ -91,7 +101,7 @@ def test_a_class_is_graded_and_only_what_changed_again(tmp_path: Path) -> None:
     out.parent.mkdir()
     rows = [student.row() for student in graded()]
     assert [(row["student"], row["points"], row["of"]) for row in rows] == [
-        ("이두리", 0, 15),
+        ("이두리 2", 0, 15),
         ("김하나", 15, 15),
         ("notes", 0, 15),
         ("=cmd", 5, 15),
@@ -371,7 +381,21 @@ def test_a_number_of_homework_and_one_of_a_student_are_no_students_of_canvas(tmp
     write(tmp_path / "canvas" / "kim_45_901_a.py", RIGHT)
     write(tmp_path / "canvas" / "kim_45_902_b.py", RIGHT)
     write(tmp_path / "canvas" / "lee_46_903_a.py", RIGHT)
-    assert [each.student for each in handed_in(tmp_path / "canvas").files] == ["kim_45", "kim_45", "lee_46"]
+    for plot in range(7):
+        write(tmp_path / "canvas" / f"lee_46_91{plot}_plot{plot}.png", b"")
+    students = {each.student for each in handed_in(tmp_path / "canvas").files}
+    assert students == {"kim_45", "lee_46"}
+
+
+def test_plots_with_names_as_of_a_platform_make_no_class_of_a_students_directory(tmp_path: Path) -> None:
+    for student in ("kim", "lee"):
+        write(tmp_path / "class" / student / "01_gradient_analysis.py", RIGHT)
+        for plot in ("resnet_20_10_loss.csv", "plain_20_10_loss.csv"):
+            write(tmp_path / "class" / student / plot, b"")
+    assert [each.student for each in handed_in(tmp_path / "class").files] == ["kim", "lee"]
+    write(tmp_path / "groups" / "A" / "kim_1234_assignsubmission_file_" / "a.py", RIGHT)
+    write(tmp_path / "groups" / "B" / "lee_1235_assignsubmission_file_" / "a.py", RIGHT)  # a group of one
+    assert [each.student for each in handed_in(tmp_path / "groups").files] == ["kim_1234", "lee_1235"]
 
 
 def test_others_code_beside_answers_is_not_graded(tmp_path: Path) -> None:
@@ -409,6 +433,13 @@ def test_a_member_of_the_class_that_cannot_be_extracted_costs_its_student_alone(
         "kim_12": None,
         "lee_13": "unreadable",
     }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+def test_words_in_a_file_that_does_not_run_are_kept(encoding: str, tmp_path: Path) -> None:
+    text = f'{RIGHT}def torn(:\n\nIN_WORDS_1_1 = """\n뺄셈이 "쉽다".\n"""\nIN_WORDS_1_2 = """\n"""\n'
+    file = write(tmp_path / "kim.py", text.encode(encoding))
+    assert checking.words(file, "1.1").strip() == '뺄셈이 "쉽다".' and not checking.words(file, "1.2").strip()
 
 
 def test_a_cell_that_fails_costs_no_other_one(tmp_path: Path) -> None:
@@ -505,7 +536,7 @@ def test_two_students_of_one_name_are_told_apart_by_their_numbers(tmp_path: Path
     handed = handed_in(folder, ("1.1",))
     listed = [("김민준", "111"), ("김민준", "222"), ("김민준", "333"), ("김민준", "222")]
     students = classroom.grade(handed, tmp_path / "grades.jsonl", only=("1.1",), roster=listed)
-    assert [student.name for student in students] == ["김민준_111", "김민준_222", "김민준"]
+    assert [student.name for student in students] == ["김민준_111", "김민준_222", "김민준 333"]
     assert [bool(student.files) for student in students] == [True, True, False]
 
 
