@@ -97,8 +97,13 @@ def of_directories(
     """
     records = [read_study(directory) for directory in directories]
     sets = seed_sets([_again(record, margins or {}) for record in records] if decide else records, shipped().ran())
-    known = current(sets, shipped().claims)
-    return evidence([replace(claim, margin=(margins or {}).get(claim.id, claim.margin)) for claim in known], sets)
+    given = margins or {}
+    known = [
+        # what is said of a margin is not true of another
+        replace(claim, margin=given[claim.id], margin_why=None) if claim.id in given else claim
+        for claim in current(sets, shipped().claims)
+    ]
+    return evidence(known, sets)
 
 
 def _again(record: Record, margins: Mapping[str, float]) -> Record:

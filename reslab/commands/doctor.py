@@ -200,10 +200,11 @@ def _requirements() -> "list[Requirement]":
 
 
 def _is_installed(package: str) -> bool:
+    """Return whether a distribution is installed, or another with its module, such as `onnxruntime-gpu`."""
     try:
         importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return False
+        return find_spec(package.replace("-", "_")) is not None
     return True
 
 

@@ -105,7 +105,7 @@ def _dataset(
     given.
     """
     root = full_path(place) if place else data_root().resolve()
-    if root.as_posix().endswith(f"/{source.folder}"):  # the directory of the files themselves
+    if root.as_posix().endswith(f"/{source.folder}") and not (root / source.folder).is_dir():  # that of the files
         root = root.parents[source.folder.count("/")]
     return _of(name, kept(name, root / source.folder, lambda: _load(source, root, download, change)))
 

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from reslab.errors import UnknownNameError, UserError, WrongValueError, suggested, worded
+from reslab.errors import MismatchError, UnknownNameError, UserError, WrongValueError, suggested, worded
 from reslab.networks.catalogue import Description, Reference, model_files
 from reslab.networks.catalogue import family as family
 from reslab.networks.counting import count_macs, count_params
@@ -162,12 +162,17 @@ def loaded(
 def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
     """Return the options that a file states for its network; another library's network takes none of them, which causes
     a warning.
+
+    Raises:
+        UserError: if one of the lab's networks has not what the file is for.
     """
     told, known = weights.options(name), options(name)
     if "model" in weights.metadata:
         return told
     if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
         facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
+        if known is not None:
+            raise MismatchError(f"{weights.path} is for {facts}, which {name} has not")
         warnings.warn(f"{weights.path} is for {facts}; whether {name} is too is unknown", stacklevel=2)
     return {key: value for key, value in told.items() if key not in untaken}
 

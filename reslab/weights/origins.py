@@ -127,8 +127,8 @@ USUAL = {"hidden_act": "relu", "downsample_in_first_stage": False}
 
 
 def configured(told: Mapping[str, Any], source: str) -> Facts:
-    """Return the facts about a ResNet in a configuration of Hugging Face: where its bottlenecks stride, and what the
-    networks here have otherwise.
+    """Return the facts about a ResNet in a configuration of Hugging Face: where its bottlenecks stride, its classes,
+    and what the networks here have otherwise.
 
     transformers, models/resnet/configuration_resnet.py: `downsample_in_bottleneck` is the stride in the first 1×1.
 
@@ -140,7 +140,11 @@ def configured(told: Mapping[str, Any], source: str) -> Facts:
         raise ValueError(f"{source} is of another kind")
     of_resnet = told.get("model_type", "resnet") == "resnet"
     others = {key: told[key] for key, usual in USUAL.items() if of_resnet and told.get(key, usual) != usual}
+    labels = {str(place): label for place, label in (told.get("id2label") or {}).items()}
+    classes = [labels.get(str(place), "") for place in range(len(labels))]
+    named = classes and all(classes) and classes != [f"LABEL_{place}" for place in range(len(classes))]
+    prepared = {"classes": classes} if named else {}
     if kind != "bottleneck":
-        return Facts(others)
+        return Facts(others, prepared)
     said = f"{source} says downsample_in_bottleneck {str(first).lower()}"
-    return Facts({"stride_in": "1x1" if first else "3x3", **others}, notes=(said,))
+    return Facts({"stride_in": "1x1" if first else "3x3", **others}, prepared, notes=(said,))

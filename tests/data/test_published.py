@@ -3,6 +3,7 @@
 import gzip
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,9 @@ def test_without_a_place_for_the_cache_the_images_stay_in_memory(
 def test_the_directory_of_the_files_themselves_will_do(cifar: Path) -> None:
     given = load_data(f"cifar10:{cifar / 'cifar-10-batches-py'}")
     assert given.fingerprint == load_data(f"cifar10:{cifar}").fingerprint
+    root = cifar / "deeper" / "cifar-10-batches-py"
+    shutil.copytree(cifar / "cifar-10-batches-py", root / "cifar-10-batches-py")
+    assert load_data(f"cifar10:{root}").fingerprint == given.fingerprint
 
 
 COPY = os.environ.get("RESLAB_CIFAR10_JPEG", "")

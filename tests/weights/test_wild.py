@@ -24,12 +24,13 @@ from wild import AVERAGED, WITH_CLASSIFIER, WITHOUT_CLASSIFIER, State, half, ker
 
 import reslab
 from reslab.errors import DamagedError, MismatchError, MissingError, UserError, WrongValueError
+from reslab.networks.zoo import told_by
 from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights import numpyfiles
 from reslab.weights.files import WeightFile, read_weights, to_bytes
 from reslab.weights.fitting import Fit, fit
 from reslab.weights.names import WRAPPERS
-from reslab.weights.origins import configured, understood
+from reslab.weights.origins import Facts, configured, understood
 
 Files = Callable[[Any], Path]
 
@@ -262,7 +263,17 @@ def test_what_a_configuration_says_of_the_network_is_told(kind: str, fact: dict[
     facts = configured({"model_type": "resnet", "layer_type": kind, **fact}, "config.json")
     assert fact.items() <= facts.options.items()
     usual = configured({"model_type": "resnet", "layer_type": kind, "hidden_act": "relu"}, "config.json")
-    assert usual.options.keys() <= {"stride_in"}
+    assert usual.options.keys() <= {"stride_in"} and not usual.preprocessing
+    labelled = configured({"layer_type": kind, "id2label": {"0": "dog", "1": "cat"}}, "config.json")
+    assert labelled.preprocessing == {"classes": ["dog", "cat"]}
+    fresh = configured({"layer_type": kind, "id2label": {0: "LABEL_0", 1: "LABEL_1"}}, "config.json")
+    assert not fresh.preprocessing
+
+
+def test_a_network_of_another_activation_is_no_resnet_of_the_labs(tmp_path: Path) -> None:
+    weights = WeightFile(tmp_path, {"": cifar_resnet(8).state_dict()}, {}, (), Facts({"hidden_act": "gelu"}))
+    with refused(MismatchError, "hidden_act gelu", "cifar_resnet"):
+        told_by(weights, "cifar_resnet")
 
 
 @pytest.mark.slow
