@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError
-from reslab.gates.inputs import tensors_of
+from reslab.gates.inputs import Whole, cloned, tensors_of
 from reslab.gates.tracing import Declarations
+from reslab.state import preserve
 
 
 def adopt_constants(made: nn.Module) -> None:
@@ -48,6 +49,23 @@ def compare(expected: Any, got: Any, declarations: Declarations) -> None:
         elif not same(one, other):
             raise UnseenError(
                 "the traced graph does not reproduce the network's output; declare its blocks with blocks={…}"
+            )
+
+
+def check_padding(whole: Whole, expected: Any, example: Any) -> None:
+    """Reject a network whose transformer is another in evaluation mode without gradients, where torch's own one leaves
+    out what is padded and returns zeros there.
+    """
+    if not any(getattr(module, "use_nested_tensor", False) for module in whole.network.modules()):
+        return
+    with preserve(whole.network), torch.no_grad():
+        whole.network.eval()
+        got = whole.whole(cloned(example))
+    for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
+        if not one.is_meta and not (one - other).abs().max().item() <= 1e-2 * one.abs().max().item():
+            raise UnseenError(
+                "torch's own TransformerEncoder returns zeros for what is padded in evaluation mode, and no zeros in "
+                "training mode; make it with enable_nested_tensor=False"
             )
 
 

@@ -9,6 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab.gates import flow, tracing
 from reslab.gates.following import Runner
 from reslab.gates.inputs import Whole, tensors_of
+from reslab.gates.patched import transformers_as_written
 from reslab.state import preserve
 
 
@@ -32,7 +33,7 @@ class Hidden(Runner):
         with Additions(tensors_of((args, kwargs))) as additions:
             out = module(*args, **kwargs)
         error = tracing.CannotSeeError(str(target), module, leaf)
-        if additions.found or isinstance(module, tracing.FUSED):  # in evaluation mode these are one operation
+        if additions.found:
             self.found.append(error)
         elif leaf.by_mode and not any(id(tensor) in additions.come for tensor in tensors_of(out)):
             self.apart.append(error)
@@ -68,7 +69,7 @@ def fixed_and_hidden(
     apart: set[str] = set()  # modules without a hidden skip, which may stay leaves
     while True:
         try:
-            with preserve(whole.network), torch.no_grad():
+            with preserve(whole.network), torch.no_grad(), transformers_as_written():
                 whole.network.eval()
                 run = Hidden(whole, tracing.trace(whole, declarations, fixed))
                 run.run(example)

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -13,12 +14,13 @@ from torch.utils._pytree import tree_map
 from reslab.errors import MismatchError, UnseenError, told
 from reslab.gates import tracing
 from reslab.gates.asking import Replacement, Which
-from reslab.gates.checks import check_declarations, check_hooks, compare
+from reslab.gates.checks import check_declarations, check_hooks, check_padding, compare
 from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.hidden import Additions, fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, cloned, count_of, is_written, tensors_of
 from reslab.gates.parts import PartView, taken
+from reslab.gates.patched import transformers_as_written
 from reslab.gates.tracing import Declarations
 from reslab.gates.view import View
 from reslab.gates.wrapped import unwrapped
@@ -32,8 +34,8 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
         network: any network, also inside DataParallel, DistributedDataParallel or torch.compile, or exported by
             torch.export; it is not changed.
         example: a batch for the network: a tensor, or its arguments in a tuple or, by name, in a dict. The view is
-            compared with the network on it, bit for bit. A network that branches on the shape of its input is traced
-            for this shape.
+            compared with the network on it, bit for bit (with torch's own transformers as they are written, not as one
+            kernel). A network that branches on the shape of its input is traced for this shape.
         blocks: declarations of blocks that cannot be traced, `{"layer1.0": ("branch", "shortcut")}`: the names, within
             the block, of the modules whose outputs are added (`None` for an identity shortcut) and, third, of the
             module after the addition.
@@ -62,7 +64,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     check_hooks(tracing.opened(network))
 
     def evaluate(function: Callable[..., Any], *given: Any) -> Any:
-        with preserve(network), torch.no_grad(), _eagerly():
+        with preserve(network), torch.no_grad(), _eagerly(), transformers_as_written():
             network.eval()
             return function(*given)
 
@@ -72,6 +74,8 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
         expected = evaluate(whole.whole, given := cloned(example))
         whole.writes = is_written(given)
+        with warnings.catch_warnings(action="ignore"):  # of nested tensors, that they are new
+            check_padding(whole, expected, example)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
         compare(expected, evaluate(made, example), declarations)

@@ -8,9 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx, nn
 from torch.autograd import Function
 from torch.fx.proxy import TraceError
+from torch.nn.modules import transformer
 from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointFunction
 
@@ -136,6 +138,32 @@ def factories_recorded(record: Callable[..., Any]) -> Iterator[None]:
     with ExitStack() as stack:
         for name in FACTORIES:
             stack.enter_context(_patched(torch, name, recording(getattr(torch, name))))
+        yield
+
+
+@contextmanager
+def transformers_as_written() -> Iterator[None]:
+    """Inside this context, torch's own transformers run as they are written, not as one kernel in evaluation mode."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def masks_recorded(record: Callable[..., Any]) -> Iterator[None]:
+    """Inside this context, torch's own transformers take traced masks: whether one is causal is asked in the graph."""
+    dtype_of, is_causal = F._none_or_dtype, transformer._detect_is_causal_mask
+
+    def dtype(mask: Any) -> Any:
+        return mask.dtype if isinstance(mask, fx.Proxy) else dtype_of(mask)
+
+    def causal(*asked: Any) -> Any:
+        return record(is_causal, asked, {}) if _is_traced(asked) else is_causal(*asked)
+
+    with _patched(F, "_none_or_dtype", dtype), _patched(transformer, "_detect_is_causal_mask", causal):
         yield
 
 

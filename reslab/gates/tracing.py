@@ -35,19 +35,13 @@ from reslab.gates.patched import (
     compiled_as_written,
     factories_recorded,
     lengths_recorded,
+    masks_recorded,
     modes_read,
     own_gradients_refused,
+    transformers_as_written,
 )
 from reslab.gates.writing import memory, quietly, since, written
 from reslab.state import drawn_elsewhere
-
-FUSED = (
-    nn.Transformer,
-    nn.TransformerEncoder,
-    nn.TransformerEncoderLayer,
-    nn.TransformerDecoder,
-    nn.TransformerDecoderLayer,
-)
 
 Declarations = Mapping[str, tuple[str | None, ...]]
 """Module name -> names, within that module, of its branch, of its shortcut (None: the identity) and of what follows
@@ -151,6 +145,8 @@ class Tracer(fx.Tracer):
                 compiled_as_written(),
                 factories_recorded(partial(self.create_proxy, "call_function")),
                 lengths_recorded(self._length_of),
+                transformers_as_written(),
+                masks_recorded(partial(self.create_proxy, "call_function")),
             ):
                 graph = self.trace(root)
             drew = not torch.equal(rng, torch.get_rng_state()) or others != drawn_elsewhere()
@@ -223,9 +219,6 @@ class Tracer(fx.Tracer):
         """Return whether the graph holds a call of this module and not its inside."""
         if type(m) in self.opaque and module_qualified_name not in self.fixed:
             self.leaves[module_qualified_name] = self.opaque[type(m)]
-            return True
-        if isinstance(m, FUSED):
-            self.leaves[module_qualified_name] = Leaf(f"torch's own {type(m).__name__} cannot be traced", by_mode=False)
             return True
         return is_layer(m)
 
@@ -414,6 +407,13 @@ def _make_anew(graph: fx.Graph, root: nn.Module) -> None:
 
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+_TRANSFORMERS = (
+    nn.Transformer,
+    nn.TransformerEncoder,
+    nn.TransformerEncoderLayer,
+    nn.TransformerDecoder,
+    nn.TransformerDecoderLayer,
+)
 
 
 def within(module: nn.Module) -> nn.Module:
@@ -427,7 +427,8 @@ def within(module: nn.Module) -> nn.Module:
 def is_layer(module: nn.Module) -> bool:
     """Return whether a module is one of torch's own, which a graph calls as a whole."""
     theirs = type_before_parametrizations(module).__module__.startswith(("torch.nn.", "torch.ao.nn."))
-    holds = type(module) is nn.Module or isinstance(module, _CONTAINERS)  # others, and does nothing itself
+    # others, and does nothing itself, or has the skips
+    holds = type(module) is nn.Module or isinstance(module, _CONTAINERS + _TRANSFORMERS)
     return theirs and not holds and within(module) is module
 
 

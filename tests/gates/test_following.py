@@ -483,3 +483,80 @@ def test_a_forward_that_passes_the_number_of_images_on_is_followed_for_any() -> 
     gated, x = view(network, torch.randn(2, 4, 3).double()), torch.randn(5, 4, 3).double()
     assert len(gated) == 2 and torch.equal(gated(x), network(x))
     assert len([1, 2]) == 2 and type(len) is type(abs)  # Python's own again
+
+
+def encoder(*, norm_first: bool = False, batch_first: bool = True, nested: bool = False) -> nn.TransformerEncoder:
+    shape = {"d_model": 4, "nhead": 2, "dim_feedforward": 8, "norm_first": norm_first, "batch_first": batch_first}
+    return nn.TransformerEncoder(nn.TransformerEncoderLayer(**shape).double(), 2, enable_nested_tensor=nested)
+
+
+class Encoding(nn.Module):
+    """A classifier of sequences `[B, T, 4]`, or `[T, B, 4]`, around torch's own transformer."""
+
+    def __init__(self, inner: nn.TransformerEncoder, mask: Callable[[Tensor], Tensor | None]) -> None:
+        super().__init__()
+        self.inner, self.mask, self.fc = inner, mask, nn.Linear(4, 3).double()
+
+    def forward(self, x: Tensor, padding: Tensor | None = None) -> Tensor:
+        x = self.inner(x, mask=self.mask(x), src_key_padding_mask=padding)
+        return self.fc(x.mean(1))  # type: ignore[no-any-return]  # modules return Any
+
+
+SEQUENCES = torch.randn(2, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda _: None,
+        lambda _: torch.ones(5, 5, dtype=torch.bool).triu(1),
+        lambda x: nn.Transformer.generate_square_subsequent_mask(x.size(1), dtype=torch.float64),
+    ],
+)
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_torchs_own_transformer_encoder_has_two_blocks_a_layer(
+    norm_first: bool, mask: Callable[[Tensor], Tensor | None]
+) -> None:
+    network = Encoding(encoder(norm_first=norm_first), mask)
+    gated, fast = view(network, SEQUENCES), torch.backends.mha.get_fastpath_enabled()
+    assert [block.name for block in gated.blocks] == [
+        f"inner.layers.{layer}[{part}]" for layer in "01" for part in "01"
+    ]
+    assert gated.is_chain and not gated.not_split and fast
+    for training in (False, True):
+        network.train(training)
+        outs = []
+        for module in (network, gated):
+            torch.manual_seed(0)  # of dropout
+            outs.append(module(SEQUENCES))
+        assert torch.equal(*outs)
+    with torch.no_grad():  # where torch runs a layer as one kernel
+        assert torch.allclose(network.eval()(SEQUENCES), gated(SEQUENCES))
+        if norm_first:  # in which nothing else is between the blocks
+            assert torch.allclose(gated(SEQUENCES, torch.zeros(4)), network.fc(SEQUENCES.mean(1)))
+    found = gradient_flow(network, SEQUENCES, torch.tensor([0, 1]))
+    assert len(found.to_frame()) == 4
+
+
+@pytest.mark.parametrize(
+    ("network", "example", "blocks"),
+    [
+        (nn.TransformerEncoderLayer(4, 2, 8, batch_first=True).double(), SEQUENCES, 2),
+        (Encoding(encoder(batch_first=False), lambda _: None), SEQUENCES, 4),
+        (nn.TransformerDecoder(nn.TransformerDecoderLayer(4, 2, 8).double(), 2), (SEQUENCES, SEQUENCES), 6),
+        (nn.Transformer(4, 2, 1, 1, 8, batch_first=True).double(), (SEQUENCES, SEQUENCES), 4),  # two flows meet
+    ],
+)
+def test_torchs_other_transformers_have_their_blocks(network: nn.Module, example: Any, blocks: int) -> None:
+    gated = view(network.eval(), example)
+    inputs = example if isinstance(example, tuple) else (example,)
+    assert len(gated) == blocks and torch.equal(gated(example), network(*inputs))
+
+
+def test_padding_that_torchs_own_encoder_leaves_out_is_told_and_none_where_it_does_not() -> None:
+    padded = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
+    with refused(UnseenError, "padded", "enable_nested_tensor=False"):
+        view(Encoding(encoder(nested=True), lambda _: None), (SEQUENCES, padded))
+    network = Encoding(encoder(), lambda _: None).eval()
+    gated = view(network, (SEQUENCES, padded))
+    assert len(gated) == 4 and torch.equal(gated((SEQUENCES, padded)), network(SEQUENCES, padded))

@@ -572,10 +572,6 @@ def test_a_hidden_addition_is_named_and_can_be_declared() -> None:
         (lambda: nn.Sequential(linear(), nn.ReLU(), linear()), ["blocks", "skip"]),
         (lambda: Toy(linear(), linear()), ["the network itself", "add", 1]),
         (lambda: nn.Sequential(Toy(linear(), linear())), ["add", 1, 'blocks={"0":']),
-        (
-            lambda: nn.Sequential(nn.TransformerEncoderLayer(3, 1, 4, dtype=torch.float64)),
-            ["0 (TransformerEncoderLayer)"],
-        ),
         (lambda: Looks(), ["the network (Looks)"]),
     ],
 )

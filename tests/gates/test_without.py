@@ -220,7 +220,8 @@ def test_a_file_of_the_smaller_network_is_that_network_bit_for_bit(name: str, tm
     network(x)  # for statistics of its own
     whole, small, smaller = (tmp_path / f"{stem}.safetensors" for stem in ("whole", "small", "smaller"))
     options = {"depth": 14, "in_channels": 1}
-    whole.write_bytes(to_bytes(network, name, options, {"mean": [0.5], "std": [0.5]}))
+    prepared = {"mean": [0.5], "std": [0.5], "classes": list("0123456789")}
+    whole.write_bytes(to_bytes(network, name, options, prepared))
     done = reslab_here("weights", whole, "--without", "layer1.1,layer2.0", "--out", small)
     assert done.returncode == 0 and f"{count_params(network):,} -> " in done.stdout
     again = reslab_here("weights", small, "--without", "layer3.1", "--out", smaller, "--json")
