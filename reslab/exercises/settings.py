@@ -44,8 +44,8 @@ class Settings:
         """Put them in force."""
         now = Settings.now()
         torch.set_default_dtype(self.dtype)
-        if now.device != self.device:  # every call of PyTorch is slower once it is set
-            torch.set_default_device(self.device)
+        if now.device != self.device:  # every call of PyTorch is slower while one is set, even the CPU
+            torch.set_default_device(None if self.device == "cpu" else self.device)
         torch.set_grad_enabled(self.gradients)
         if (now.deterministic, now.warns_only) != (self.deterministic, self.warns_only):  # this imports a compiler
             torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warns_only)

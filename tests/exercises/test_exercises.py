@@ -365,7 +365,7 @@ def test_what_an_answer_sets_ends_with_it(change: Callable[[], Any]) -> None:
     drawn = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]  # legacy
     before = Settings.now()
     judged(part(doubled, (torch.ones(2),)), changes)
-    assert before == Settings.now() == Settings()
+    assert before == Settings.now() == Settings() and not torch.overrides.has_torch_function((torch.ones(1),))
     after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # type: ignore[index]  # legacy
     assert torch.equal(drawn[0], after[0]) and drawn[1:] == after[1:]
 
