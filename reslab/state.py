@@ -98,15 +98,26 @@ def whole_float32() -> Iterator[None]:
 
 
 @contextmanager
-def unfused_attention() -> Iterator[None]:
-    """Have torch compute attention as the matrix products that it is made of, which can be counted."""
+def transformers_as_written() -> Iterator[None]:
+    """Have torch's own transformers and attention run as they are written, not as one kernel in evaluation mode."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+@contextmanager
+def unfused_attention() -> Iterator[None]:
+    """Have torch compute attention as the matrix products that it is made of, which can be counted."""
+    with transformers_as_written(), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's parameters; the CPU if it has none."""
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
 @contextmanager

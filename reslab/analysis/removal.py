@@ -317,14 +317,14 @@ def reorder(
     beside: list[tuple[Any, ...]] = []
 
     def run(fast: View, live: Live, setting: int) -> Tensor:
-        if not setting:  # the network's own order comes first: what is beside the stream stays at its place
-            beside.clear()
-        for index in orders[setting]:
-            if not setting:
+        if not setting:  # the network's own order comes first: what is beside the stream then stays at its place
+            beside[:] = [live.rest]
+            for index in orders[setting]:
+                live = fast.block(index, live)
                 beside.append(live.rest)
+            return fast.head(live)
+        for index in orders[setting]:
             live = fast.block(index, live._replace(rest=beside[index]))
-        if not setting:
-            beside.append(live.rest)
         return fast.head(live._replace(rest=beside[-1]))
 
     whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)

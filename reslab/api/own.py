@@ -359,8 +359,9 @@ def begun_otherwise(root: Path, config: OwnTrial) -> Path | None:
 
 def _apart(loss: Callable[..., Any]) -> Callable[..., Any]:
     """Return a copy of a loss that is a module, and may keep something; the loss itself where there can be none."""
-    with suppress(UserError):
-        return copied(loss) if isinstance(loss, nn.Module) else loss
+    if isinstance(loss, nn.Module):
+        with suppress(UserError):
+            return copied(loss)
     return loss
 
 

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from reslab.gates import flow, tracing
 from reslab.gates.following import UnknownError
-from reslab.gates.writing import since, written
+from reslab.gates.writing import name_of, since, written
 
 Kind = Literal["add", "concat", "unit"]
 
@@ -93,7 +93,7 @@ class Finder:
         modules, root = (node for node in self.sources if node.op == "call_module"), traced.known.root
         self.identities = {node for node in modules if isinstance(root.get_submodule(str(node.target)), nn.Identity)}
         self.identities |= {node for node in self.sources if node.target in (tracing.without_gradient, since)}
-        self.identities |= {node for node in self.sources if _name(node) in ("clone", "contiguous")}
+        self.identities |= {node for node in self.sources if name_of(node) in ("clone", "contiguous")}
         # as Python's sum() begins
         self.identities |= {node for node in self.sources if node.target in _PLAIN and 0 in node.args}
 
@@ -366,8 +366,3 @@ def _unique(found: list[Candidate]) -> list[Candidate]:
         block._replace(name=f"{name}[{names[:index].count(name)}]" if names.count(name) > 1 else name)
         for index, (block, name) in enumerate(zip(found, names, strict=True))
     ]
-
-
-def _name(node: fx.Node) -> str:
-    """Return the name of the function or the method that a node calls."""
-    return str(getattr(node.target, "__name__", node.target))

@@ -10,6 +10,7 @@ from torch import fx
 
 from reslab.gates.following import check, shapes_of
 from reslab.gates.inputs import part
+from reslab.gates.writing import name_of
 
 _OF_MASKS = re.compile(r"(?:^|_)masks?(?:$|_pos$)|_masked_pos$")
 """Names of inputs that are masks, and not of masked images."""
@@ -56,7 +57,7 @@ COMPARISONS = frozenset(
 
 def _compares(node: fx.Node) -> bool:
     """Return whether a node compares values."""
-    name = str(getattr(node.target, "__name__", node.target)).removeprefix("aten.").partition(".")[0]
+    name = name_of(node).removeprefix("aten.").partition(".")[0]
     return node.op in ("call_function", "call_method") and name in COMPARISONS
 
 
@@ -87,7 +88,7 @@ def is_of_shape(node: fx.Node) -> bool:
         return True
     if node.op == "call_function" and node.target is getattr:
         return node.args[1] in ("shape", "device", "dtype", "ndim")
-    name = str(getattr(node.target, "__name__", node.target)).removeprefix("aten.")
+    name = name_of(node).removeprefix("aten.")
     return node.op != "call_module" and name.startswith(("size", "dim", "numel", *NEW))
 
 

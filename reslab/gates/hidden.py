@@ -9,8 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from reslab.gates import flow, tracing
 from reslab.gates.following import Runner
 from reslab.gates.inputs import Whole, tensors_of
-from reslab.gates.patched import transformers_as_written
-from reslab.state import preserve
+from reslab.state import preserve, transformers_as_written
 
 
 class Hidden(Runner):

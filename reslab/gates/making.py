@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
@@ -20,11 +19,10 @@ from reslab.gates.following import shapes_of, sketched
 from reslab.gates.hidden import Additions, fixed_and_hidden
 from reslab.gates.inputs import Output, Whole, cloned, count_of, is_written, tensors_of
 from reslab.gates.parts import PartView, taken
-from reslab.gates.patched import transformers_as_written
 from reslab.gates.tracing import Declarations
 from reslab.gates.view import View
 from reslab.gates.wrapped import unwrapped
-from reslab.state import preserve
+from reslab.state import preserve, transformers_as_written
 
 
 def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None, output: Output = None) -> View:
@@ -74,8 +72,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
         expected = evaluate(whole.whole, given := cloned(example))
         whole.writes = is_written(given)
-        with warnings.catch_warnings(action="ignore"):  # of nested tensors, that they are new
-            check_padding(whole, expected, example)
+        check_padding(whole, expected, example)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
         compare(expected, evaluate(made, example), declarations)

@@ -142,17 +142,6 @@ def factories_recorded(record: Callable[..., Any]) -> Iterator[None]:
 
 
 @contextmanager
-def transformers_as_written() -> Iterator[None]:
-    """Inside this context, torch's own transformers run as they are written, not as one kernel in evaluation mode."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-@contextmanager
 def masks_recorded(record: Callable[..., Any]) -> Iterator[None]:
     """Inside this context, torch's own transformers take traced masks: whether one is causal is asked in the graph."""
     dtype_of, is_causal = F._none_or_dtype, transformer._detect_is_causal_mask

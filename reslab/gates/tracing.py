@@ -38,10 +38,9 @@ from reslab.gates.patched import (
     masks_recorded,
     modes_read,
     own_gradients_refused,
-    transformers_as_written,
 )
 from reslab.gates.writing import memory, quietly, since, written
-from reslab.state import drawn_elsewhere
+from reslab.state import drawn_elsewhere, transformers_as_written
 
 Declarations = Mapping[str, tuple[str | None, ...]]
 """Module name -> names, within that module, of its branch, of its shortcut (None: the identity) and of what follows
@@ -162,8 +161,7 @@ class Tracer(fx.Tracer):
         _give_shapes(graph)
         _make_anew(graph, root)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
-        known = self.known or Known(root, graph, root.sketch)
-        return Traced(graph, once, self.types, self.leaves, self.declared, known)
+        return Traced(graph, once, self.types, self.leaves, self.declared, self._so_far())
 
     def create_proxy(self, kind: str, *arguments: Any, **more: Any) -> Any:
         """Record an operation, and where gradients are off, that its result has none.
@@ -298,26 +296,28 @@ class Tracer(fx.Tracer):
         Raises:
             TraceError: if it depends on the content of tensors.
         """
-        if self.known is None:
-            self.known = Known(self.root, self.graph, self.root.sketch)
+        known = self._so_far()
         try:
-            told = self.known.read(value.node, read)
+            told = known.read(value.node, read)
         except UnknownError:
             raise TraceError(f"its path depends on a value known only at run time ({value.node.name})") from None
-        if self.known.from_input(value.node):
+        if known.from_input(value.node):
             reading = self.create_node("call_function", read, (value.node,), {})
             example = str(shapes_of(self.root.sketch))
             self.create_node("call_function", check, (reading, told, line_of_network(), example), {})
         return told
 
+    def _so_far(self) -> Known:
+        """Return what shapes tell of the graph so far."""
+        self.known = self.known or Known(self.root, self.graph, self.root.sketch)
+        return self.known
+
     def _length_of(self, value: fx.Proxy) -> Any:
         """Return a node for the length of a tensor; None for other values, whose number of parts is known."""
         if self._is_looking or not is_of_network(sys._getframe(2).f_code.co_filename):
             return None
-        if self.known is None:
-            self.known = Known(self.root, self.graph, self.root.sketch)
         try:
-            is_tensor = self.known.read(value.node, lambda found: isinstance(found, torch.Tensor))
+            is_tensor = self._so_far().read(value.node, lambda found: isinstance(found, torch.Tensor))
         except UnknownError:
             is_tensor = True
         return value.size(0) if is_tensor else None

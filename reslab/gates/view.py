@@ -23,7 +23,7 @@ from reslab.gates.planning import Live, Plan, make_plan
 from reslab.gates.recording import Sides, Stream, record
 from reslab.gates.tracing import Declarations
 from reslab.gates.without import Smaller, without
-from reslab.state import preserve
+from reslab.state import device_of, preserve
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,8 +157,7 @@ class View(Whole):
         Raises:
             UserError: if there is no such block.
         """
-        device = next((parameter.device for parameter in self.parameters()), torch.device("cpu"))
-        gates = torch.ones(len(self.blocks), device=device)
+        gates = torch.ones(len(self.blocks), device=device_of(self))
         gates[indices_of(self.blocks, off)] = 0
         return gates
 

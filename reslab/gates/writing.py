@@ -91,7 +91,8 @@ def _first(node: fx.Node) -> fx.Node | None:
     return next((value for value in (*node.args, *node.kwargs.values()) if isinstance(value, fx.Node)), None)
 
 
-def _name(node: fx.Node) -> str:
+def name_of(node: fx.Node) -> str:
+    """Return the name of the function or the method that a node calls."""
     return str(getattr(node.target, "__name__", node.target))
 
 
@@ -100,7 +101,7 @@ def _is_in_place(node: fx.Node, root: nn.Module) -> bool:
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
     if not node.op.startswith("call") or node.target in (operator.and_, operator.or_, operator.not_):
         return False  # whose names end like those of operations in place
-    name = _name(node)
+    name = name_of(node)
     ends = name.endswith("_") and not name.endswith("__")
     return ends or node.target is assigned or node.kwargs.get("inplace") is True
 
@@ -110,4 +111,4 @@ def _is_view(node: fx.Node, root: nn.Module) -> bool:
         return isinstance(root.get_submodule(str(node.target)), _VIEWING)
     if node.target is getattr:
         return node.args[1] in PARTS
-    return node.op.startswith("call") and (node.target is since or _name(node) in VIEWS)
+    return node.op.startswith("call") and (node.target is since or name_of(node) in VIEWS)

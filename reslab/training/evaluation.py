@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.errors import MismatchError, MissingError, UnseenError, worded
-from reslab.state import in_mode
+from reslab.state import device_of, in_mode
 
 Split = tuple[Tensor, Tensor]
 SCALES = (224, 256, 384, 480, 640)
@@ -246,6 +246,6 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
 
 def _at(network: nn.Module, batches: Iterable[Split]) -> Iterator[Split]:
     """Yield the batches on the network's device."""
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    device = device_of(network)
     for images, labels in batches:
         yield images.to(device), labels.to(device)

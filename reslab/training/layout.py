@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from reslab.state import all_draws_apart, copied
+from reslab.state import all_draws_apart, copied, device_of
 
 
 def fastest_layout(network: nn.Module, images: Any) -> torch.memory_format:
@@ -19,16 +19,19 @@ def fastest_layout(network: nn.Module, images: Any) -> torch.memory_format:
     """
     if any(each.dim() > 4 for each in (*network.parameters(), *network.buffers())):
         return torch.preserve_format  # filters of three dimensions have no channels last
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    images = tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images)
     with all_draws_apart(), torch.no_grad():
         try:
             probe = copied(network)  # a forward may write into its parameters
             probe.to(memory_format=torch.channels_last)
-            probe(laid_out(images, torch.channels_last))
+            probe(laid_out(moved(images, device_of(network)), torch.channels_last))
         except Exception:  # what else is wrong comes again where the network is used
             return torch.preserve_format
     return torch.channels_last
+
+
+def moved(images: Any, device: torch.device) -> Any:
+    """Return images, or several inputs, on a device."""
+    return tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images)
 
 
 def laid_out(images: Any, layout: torch.memory_format) -> Any:

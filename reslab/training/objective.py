@@ -6,11 +6,11 @@ from typing import Any, NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from reslab.errors import MissingError, WrongValueError
-from reslab.state import in_mode
+from reslab.state import device_of, in_mode
 from reslab.training.evaluation import Answers, evaluate_each, logits_of, misses
+from reslab.training.layout import moved
 
 Figures = dict[str, float | None]
 Batch = tuple[Any, Tensor]
@@ -95,7 +95,7 @@ class OwnLoss(NamedTuple):
         """Return the mean loss, and the error and the prediction for each image where outputs are classes."""
         total, wrong, count = 0.0, 0.0, 0
         answers: list[Answers | None] = []
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+        device = device_of(network)
         with in_mode(network, training=False), torch.no_grad():
             for batch in batches:
                 images, labels = placed(batch, device)
@@ -128,4 +128,4 @@ def _finite(value: float) -> float | None:
 def placed(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on the device."""
     images, labels = batch
-    return tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images), labels.to(device)
+    return moved(images, device), labels.to(device)

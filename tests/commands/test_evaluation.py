@@ -310,22 +310,18 @@ def test_images_that_have_changed_since_are_noticed(
     assert "this result was made from other images than folder:" in reslab_here(*words).stderr
 
 
+def evaluation_without_metadata(directory: Path, root: Path) -> tuple[str | Path, ...]:
+    """Return the words that evaluate new weights, which say nothing of themselves, on a folder of two classes."""
+    weights = directory / "a.pt"
+    torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), weights)
+    options = "--weights", weights, "--zero-pad", "end", "--data", f"folder:{root}"
+    return "evaluate", "cifar_resnet", "--depth", "8", *options
+
+
 @pytest.mark.filterwarnings("default::UserWarning")  # which the command line tells
 def test_weights_that_name_no_classes_are_taken_for_the_datas_with_a_note(tmp_path: Path) -> None:
     root = image_folder(tmp_path / "x", [(32, 32)])
-    torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
-    words = (
-        "cifar_resnet",
-        "--depth",
-        "8",
-        "--weights",
-        tmp_path / "a.pt",
-        "--zero-pad",
-        "end",
-        "--data",
-        f"folder:{root}",
-    )
-    done = reslab_here("evaluate", *words)
+    done = reslab_here(*evaluation_without_metadata(tmp_path, root))
     assert done.returncode == 0 and "the weights name no classes; their outputs are taken for those of" in done.stderr
 
 
@@ -354,20 +350,8 @@ def test_of_a_test_part_alone_another_part_is_refused(tmp_path: Path, words: tup
 
 @pytest.mark.filterwarnings("ignore:the weights name no classes")
 def test_without_metadata_the_data_prepare_themselves(tmp_path: Path) -> None:
-    torch.save(zoo.build("cifar_resnet", depth=8, num_classes=2).state_dict(), tmp_path / "a.pt")
     root = image_folder(tmp_path / "x", [(32, 32)])
-    command = (
-        "evaluate",
-        "cifar_resnet",
-        "--depth",
-        "8",
-        "--weights",
-        tmp_path / "a.pt",
-        "--zero-pad",
-        "end",
-        "--data",
-        f"folder:{root}",
-    )
+    command = evaluation_without_metadata(tmp_path, root)
     record = json.loads(reslab_here(*command, "--json", "--size", "20", "--part", "heldout").stdout)
     assert record["preprocessing"]["from"] == "data" and record["preprocessing"]["size"] == 20 and record["images"] == 2
     assert record["preprocessing"]["mean"] == pytest.approx(load_data(f"folder:{root}").statistics.mean)

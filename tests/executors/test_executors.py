@@ -110,19 +110,26 @@ def test_a_containers_limits_are_heeded(tmp_path: Path, monkeypatch: pytest.Monk
     assert memory.cores() >= machine[1] and (machine[0] is None or memory.free_memory() > 10**6)
 
 
-def test_workers_do_not_run_the_users_script_again(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
+def run_script(directory: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run a user's script that begins with the imports that trials need."""
+    script = directory / "script.py"
+    imports = (
         "from pathlib import Path\n"
         "from reslab.executors import local, run_trials\n"
         "from reslab.training.loop import TrialConfig\n"
         "from reslab.training.recipes import FAST\n"
+    )
+    script.write_text(imports + code, encoding="utf-8")
+    return subprocess.run([sys.executable, script], cwd=directory, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_workers_do_not_run_the_users_script_again(tmp_path: Path) -> None:
+    done = run_script(
+        tmp_path,
         "recipe = FAST.model_copy(update={'epochs': 1, 'batch_size': 256})\n"
         "given = {'model': 'cifar_resnet', 'options': {'depth': 8}, 'data': 'digits', 'recipe': recipe}\n"
         "print(run_trials([TrialConfig(**given, seed=seed) for seed in (0, 1)], Path('out'), local(2)))\n",
-        encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
     assert done.stdout.strip() == "[]" and not done.stderr and len(list(tmp_path.glob("out/*/result.json"))) == 2
 
 
@@ -219,13 +226,9 @@ def test_there_is_always_a_worker() -> None:
 
 
 def test_a_network_of_the_users_script_is_built_after_a_named_one(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from pathlib import Path\n"
+    done = run_script(
+        tmp_path,
         "from torch import nn\n"
-        "from reslab.executors import local, run_trials\n"
-        "from reslab.training.loop import TrialConfig\n"
-        "from reslab.training.recipes import FAST\n"
         "def mine(num_classes=10, in_channels=1):\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))\n"
         "if __name__ == '__main__':\n"
@@ -233,7 +236,5 @@ def test_a_network_of_the_users_script_is_built_after_a_named_one(tmp_path: Path
         "    given = {'data': 'digits', 'recipe': recipe}\n"
         "    named = [TrialConfig(**given, model='cifar_resnet', options={'depth': 8}, seed=seed) for seed in (0, 1)]\n"
         "    print(run_trials([*named, TrialConfig(**given, model='__main__:mine', seed=0)], Path('out'), local(2)))\n",
-        encoding="utf-8",
     )
-    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, encoding="utf-8")
     assert done.stdout.strip() == "[]" and len(list(tmp_path.glob("out/*/result.json"))) == 3
