@@ -31,7 +31,7 @@ MOMENTUM = 0.85
 WEIGHT_DECAY = 0.0153  # per 1024 images
 BIAS_RATE = 64.0  # times the learning rate, for the biases of BatchNorm
 LABEL_SMOOTHING = 0.2
-MUON_RATE = 0.24
+MUON_RATE, MUON_EPOCHS = 0.24, 8.0
 WHITENING_BIAS_EPOCHS = 3
 LOOKAHEAD_STEPS = 5
 WIDTHS = (64, 256, 256)
@@ -148,9 +148,10 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
 def train_with_muon(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, report: Report) -> nn.Module:
     """Return the network trained as `airbench94_muon.py` does."""
     network = whitened(Airbench94Muon, batches, num_classes)
-    speedrun.descend(network, MUON_RATE, batches, fabric, epochs, report)
+    until = {network.whiten.bias: WHITENING_BIAS_EPOCHS / MUON_EPOCHS}
+    speedrun.descend(network, MUON_RATE, until, batches, fabric, epochs, report)
     return network
 
 
 SGD = Contender("reslab.speedrun.airbench:Airbench94", BATCH_SIZE, EPOCHS, train)
-MUON = Contender("reslab.speedrun.airbench:Airbench94Muon", 2000, 8.0, train_with_muon)
+MUON = Contender("reslab.speedrun.airbench:Airbench94Muon", 2000, MUON_EPOCHS, train_with_muon)

@@ -4,11 +4,12 @@ What it takes from others: whitened patches (D. Page 2019, "How to train your Re
 and no scale, filters that begin as the identity, GELU, label smoothing, mirroring every other epoch, the scale of the
 logits, Muon and the other rates (K. Jordan 2024, arXiv:2404.00498, and airbench94_muon.py in
 github.com/KellerJordan/cifar10-airbench); small images first (Fulcrum Research 2026,
-github.com/fulcrumresearch/cifar-10-speedrun); fewer multiplications per convolution (Lavin, Gray 2016,
-arXiv:1509.09308). The network is new. log/ lists what was tried, with the results on held-out images.
+github.com/fulcrumresearch/cifar-10-speedrun); a first stage that stops learning before the others (Brock et al. 2017,
+"FreezeOut", arXiv:1706.04983); fewer multiplications per convolution (Lavin, Gray 2016, arXiv:1509.09308). The network
+is new. log/ lists what was tried, with the results on held-out images.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from math import ceil
 from typing import TYPE_CHECKING
@@ -28,14 +29,14 @@ if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 BATCH_SIZE = 1000
-EPOCHS = 11.0
+EPOCHS = 12.5
 WIDTHS = (64, 256, 256)
 FILTER_RATE = 0.17  # the initial turn of a filter per step; all rates fall linearly to 0
 FILTER_MOMENTUM = 0.6
 BIAS_RATE, HEAD_RATE, MOMENTUM = 0.053, 0.67, 0.85  # for gradients summed over the batch
 WEIGHT_DECAY = 2e-6  # per image, of biases and head
 LABEL_SMOOTHING = 0.2
-WHITENING_BIAS = 0.375  # the fraction of training in which the whitening layer's bias learns
+WHITENING_BIAS, FIRST_STAGE = 0.15, 0.8  # the fractions of training in which these learn
 SMALL_UNTIL, SMALL = 0.7, 24 / 32  # the fraction of training in which images are small, and their scale
 
 
@@ -61,6 +62,13 @@ class SpeedResNet(Sprinter):
         x = self.block2(self.down2(x))  # 7×7
         x = self.block3(self.down3(x))  # 3×3
         return self.head(x.amax((2, 3))) / self.head.in_features
+
+    def until(self) -> dict[nn.Parameter, float]:
+        """Return what stops learning before the end of training, and at which fraction of it. The backward pass ends
+        behind these layers then.
+        """
+        first = [p for layer in (self.down1, self.block1) for p in layer.parameters() if p.requires_grad]
+        return {self.whiten.bias: WHITENING_BIAS, **dict.fromkeys(first, FIRST_STAGE)}
 
 
 class Residual(nn.Module):
@@ -94,7 +102,7 @@ def train(batches: Batches, num_classes: int, fabric: "Fabric", epochs: float, r
     """Return the network trained, on small images first and then on whole ones."""
     network = whitened(SpeedResNet, batches, num_classes)
     with FastConvolutions():
-        descend(network, FILTER_RATE, batches, fabric, epochs, report, resized)
+        descend(network, FILTER_RATE, network.until(), batches, fabric, epochs, report, resized)
     return network
 
 
@@ -111,6 +119,7 @@ def resized(images: Float[Tensor, "b c h w"], progress: float) -> Tensor:
 def descend(
     network: Sprinter,
     filter_rate: float,
+    until: Mapping[nn.Parameter, float],
     batches: Batches,
     fabric: "Fabric",
     epochs: float,
@@ -118,7 +127,8 @@ def descend(
     sized: Callable[[Tensor, float], Tensor] = lambda images, progress: images,
 ) -> None:
     """Train a network: the filters of its convolutions with Muon, all other parameters with SGD and Nesterov
-    momentum. `sized` returns a batch of images in the size that they have at a fraction of training.
+    momentum. Some parameters learn `until` a fraction of training, the whitening layer's bias among them; `sized`
+    returns a batch of images in the size that they have at a fraction.
     """
     filters = [module.weight for module in network.modules() if isinstance(module, nn.Conv2d)]
     biases = [module.bias for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -131,11 +141,13 @@ def descend(
     muon = Muon(filters, filter_rate, FILTER_MOMENTUM)
     sgd = torch.optim.SGD(groups, momentum=MOMENTUM, nesterov=True)
     steps = ceil(len(batches) * epochs)
-    whole, first = (lambda step: 1 - step / steps), (lambda step: max(0.0, 1 - step / (WHITENING_BIAS * steps)))
+    whitened_by = until[network.whiten.bias] * steps
+    whole, first = (lambda step: 1 - step / steps), (lambda step: max(0.0, 1 - step / whitened_by))
     schedules = LambdaLR(muon, whole), LambdaLR(sgd, [whole, whole, first])
     model, *optimizers = fabric.setup(network, muon, sgd)
     for step, (x, y) in enumerate(islice(batches, steps), start=1):
-        network.whiten.bias.requires_grad_(step <= WHITENING_BIAS * steps)
+        for parameter, fraction in until.items():
+            parameter.requires_grad_(step <= fraction * steps)
         logits = model(sized(x, step / steps))
         loss = F.cross_entropy(logits, y, label_smoothing=LABEL_SMOOTHING, reduction="sum")
         fabric.backward(loss)

@@ -189,15 +189,19 @@ def test_images_are_small_at_first_unless_they_are_small_anyway(sides: tuple[int
 
 
 @pytest.mark.parametrize("precision", ["32", "bf16"])
-def test_training_is_on_small_images_and_then_on_whole_ones(
+def test_training_is_on_small_images_and_then_on_whole_ones_without_the_first_stage(
     precision: Literal["32", "bf16"], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sides: list[int] = []
+    learning: list[tuple[bool, ...]] = []
     products: list[bool] = []
 
     class Noting(speedrun.SpeedResNet):
         def forward(self, x: Tensor) -> Tensor:
             sides.append(x.shape[2])
+            parts = self.whiten.bias, self.block1.conv.weight, self.block1.norm.bias, self.block2.conv.weight
+            learning.append(tuple(part.requires_grad for part in parts))
+            assert not self.block1.norm.weight.requires_grad
             return super().forward(x)
 
     def noting(matrix: Tensor) -> Tensor:
@@ -211,7 +215,8 @@ def test_training_is_on_small_images_and_then_on_whole_ones(
     fabric = fabric_here(CONFIG.model_copy(update={"precision": precision}))
     speedrun.train(batches, 64, fabric, 1, lambda *_: None)
     assert sides == [24] * 7 + [32] * 3
-    assert products == [precision == "bf16"] * 60  # of six filters
+    assert learning == [(True,) * 4] + [(False, True, True, True)] * 7 + [(False, False, False, True)] * 2
+    assert products == [precision == "bf16"] * (10 * 6 - 2 * 2)  # of six filters, two of which stop
 
 
 def test_airbench94_is_its_papers_network() -> None:
