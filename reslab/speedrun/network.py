@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from reslab.training.devices import Fabric
 
 BATCH_SIZE = 1000
-EPOCHS = 12.5
+EPOCHS = 11.75
 WIDTHS = (64, 256, 256)
 FILTER_RATE = 0.17  # the initial turn of a filter per step; all rates fall linearly to 0
 FILTER_MOMENTUM = 0.6
