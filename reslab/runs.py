@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from reslab import digests
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, Wording, worded
 from reslab.files import (
     TEXT_BYTES,
     Json,
@@ -375,7 +375,7 @@ class Run:
         return {}
 
 
-def out_of_date(results: Sequence[Json], code_digest: str, data: str, now: Json) -> list[str]:
+def out_of_date(results: Sequence[Json], code_digest: str, data: str, now: Json) -> list[Wording]:
     """Return in words how many results were made with different code, from other images than a data set has now, or
     with other names of its classes.
 
@@ -390,16 +390,17 @@ def out_of_date(results: Sequence[Json], code_digest: str, data: str, now: Json)
         return sum(key in now and result.get(key, now[key]) != now[key] for result in results)
 
     counts = {
-        "made with different code": sum(result["code"] != code_digest for result in results),
-        f"made from other images than {data} has now": differing("images"),
-        f"made when the classes of {data} had other names": differing("classes"),
+        worded("made-by-other-code"): sum(result["code"] != code_digest for result in results),
+        worded("made-from-other-images", data=data): differing("images"),
+        worded("made-with-other-names", data=data): differing("classes"),
     }
-    said = []
-    for what, old in counts.items():
-        if old:
-            which = "this result was" if len(results) == 1 else f"{old} of {len(results)} results were"
-            said.append(f"{which} {what}; another --out measures again")
-    return said
+    return [
+        worded("old-result", what=what)
+        if len(results) == 1
+        else worded("old-results", old=old, all=len(results), what=what)
+        for what, old in counts.items()
+        if old
+    ]
 
 
 def read_metrics(directory: Path, kind: type[Line] = Line) -> Iterator[Json]:

@@ -19,9 +19,11 @@ from reslab.data.decoding import decode, left_out
 from reslab.data.images import Images, Ragged, Statistics
 from reslab.errors import (
     DamagedError,
+    Language,
     MismatchError,
     MissingError,
     UnseenError,
+    Wording,
     WrongValueError,
     check_one_of,
     few,
@@ -44,27 +46,66 @@ if TYPE_CHECKING:
     import pandas as pd
 
 View = Literal["single", "ten-crop", "multi-scale"]
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "own": "{model}, 이미지 {images:,}장: {figures}",
+        "all": "{model}, {data}의 {part} 이미지 {images:,}장, {view}, {size}:\n{figures}\n"
+        "평균 ({mean})과 표준편차 ({std}): {whose}. 배치 정규화의 통계: {batchnorm}",
+        "error": "top-{} 오류 {:.2f} %",
+        "loss": "손실 {}",
+        "endless": "유한하지 않음",
+        "size": "이미지의 크기 그대로",
+        "weights": "가중치의 메타데이터에서",
+        "training": "데이터의 훈련 이미지에서",
+        "train": "훈련",
+        "heldout": "검증",
+        "test": "테스트",
+    },
+    "en": {
+        "own": "{model} on {images:,} images: {figures}",
+        "all": "{model} on the {part} part of {data} ({images:,} images), {view} view at {size}:\n{figures}\n"
+        "mean ({mean}) and standard deviation ({std}) from {whose}; BatchNorm statistics: {batchnorm}",
+        "error": "top-{} error {:.2f} %",
+        "loss": "loss {}",
+        "endless": "not finite",
+        "size": "the images' own size",
+        "weights": "the weights' metadata",
+        "training": "the data's own training part",
+        "train": "train",
+        "heldout": "heldout",
+        "test": "test",
+    },
+}
 
 
 class Evaluation(dict[str, Any]):
     """The errors of trained weights on a part of a data set, and how the images were prepared; prints as a table."""
 
     def __repr__(self) -> str:
+        """Return both in English."""
+        return self.text("en")
+
+    def text(self, language: Language) -> str:
         """Return both in words."""
-        loss = "not finite" if self["loss"] is None else f"{self['loss']:.4f}"
+        words = WORDS[language]
+        loss = words["endless"] if self["loss"] is None else f"{self['loss']:.4f}"
+        errors = {best: self[f"top{best}_error"] for best in (1, 5)}
+        figures = ", ".join(
+            [words["error"].format(best, 100 * error) for best, error in errors.items() if error is not None]
+            + [words["loss"].format(loss)]
+        )
         if "preprocessing" not in self:  # of one's own network, whose images were prepared already
-            figures = {f"top-{best}": self[f"top{best}_error"] for best in (1, 5)}
-            errors = [f"{name} error {100 * error:.2f} %" for name, error in figures.items() if error is not None]
-            return f"{self['model']} on {self['images']:,} images: {', '.join([*errors, f'loss {loss}'])}"
+            return words["own"].format(model=self["model"], images=self["images"], figures=figures)
         how = self["preprocessing"]
-        size = f"{how['size']}×{how['size']}" if how["size"] else "the images' own size"
-        channels = [", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std")]
-        whose = "the weights' metadata" if how["from"] == "weights" else "the data's own training part"
-        return (
-            f"{self['model']} on the {self['part']} part of {self['data']} ({self['images']:,} images), {self['view']} "
-            f"view at {size}:\ntop-1 error {100 * self['top1_error']:.2f} %, top-5 error "
-            f"{100 * self['top5_error']:.2f} %, loss {loss}\nmean ({channels[0]}) and standard deviation "
-            f"({channels[1]}) from {whose}; BatchNorm statistics: {self['batchnorm']}"
+        mean, std = (", ".join(f"{value:.4f}" for value in how[key]) for key in ("mean", "std"))
+        return words["all"].format(
+            **{key: self[key] for key in ("model", "data", "images", "view", "batchnorm")},
+            part=words[self["part"]],
+            size=f"{how['size']}×{how['size']}" if how["size"] else words["size"],
+            figures=figures,
+            mean=mean,
+            std=std,
+            whose=words["weights" if how["from"] == "weights" else "training"],
         )
 
     def to_frame(self) -> "pd.DataFrame":
@@ -350,5 +391,5 @@ def _alone(pixels: Tensor, kept: Mapping[str, Any], network: nn.Module) -> Datas
         classes=(),
         statistics=Statistics(some, tuple(kept["std"]), ()),
         augment=Augment(0, False),
-        split_rule="an image by itself",
+        split_rule=Wording("an image by itself", "이미지 한 장"),
     )

@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from string import Formatter
 
@@ -49,6 +50,17 @@ def test_messages_take_the_same_values_in_both_languages() -> None:
     for name, said in MESSAGES.items():
         assert said.keys() == {"en", "ko"} and re.search("[가-힣]", said["ko"]), name
         assert fields(said["en"]) - {"near"} == fields(said["ko"]) - {"near", "known"}, name
+
+
+@pytest.mark.parametrize(
+    "module", ["data.dataset", "trained", *(f"commands.{name}" for name in ("analyze", "speedrun", "train", "weights"))]
+)
+def test_results_are_told_with_the_same_values_in_both_languages(module: str) -> None:
+    words = import_module(f"reslab.{module}").WORDS
+    assert words.keys() == {"en", "ko"} and words["en"].keys() == words["ko"].keys()
+    for key, english in words["en"].items():
+        ours, theirs = (sorted(re.findall(r"{[^}]*}", text)) for text in (english, words["ko"][key]))
+        assert ours == theirs, key
 
 
 def test_every_message_that_is_told_is_there_with_its_values_and_every_message_is_told() -> None:

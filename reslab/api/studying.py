@@ -204,7 +204,7 @@ def study(
     with shown(progress) as tell:
         finished = run_study(chosen, config, directory, local(workers), tell)
     for said in finished.warnings():
-        warnings.warn(said, stacklevel=2)
+        warnings.warn(said.english, stacklevel=2)
     write_report([path], path / "report.html")
     return Study(path)
 

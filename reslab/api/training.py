@@ -228,7 +228,7 @@ def train(
 def _warn_of_old(found: Run, data: str, now: Json) -> None:
     """Warn if a run was made with different code, or from other images than its data set has now."""
     for said in runs.out_of_date([found.result], found.config.code_digest(), data, now):
-        warnings.warn(said, stacklevel=3)
+        warnings.warn(said.english, stacklevel=3)
 
 
 def finished(

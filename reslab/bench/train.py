@@ -19,7 +19,7 @@ from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, Wording
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
@@ -113,7 +113,7 @@ def _random_images(count: int) -> Dataset:
         names,
         measure(images),
         Augment(shift=4, flip=True),
-        "none",
+        Wording("none", "없음"),
     )
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import json as jsonlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -35,6 +34,25 @@ if TYPE_CHECKING:
     from reslab.data.dataset import PartName
     from reslab.files import Json
     from reslab.weights.untold import Asked
+
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "subject": "{analysis}: {network}. {data}의 {images}. 가중치: {weights}",
+        "untrained": "학습하지 않은 {}",
+        "both": "{}, {}",
+        "image": "이미지 {}장",
+        "images": "이미지 {}장",
+        "wrote": "저장: {}",
+    },
+    "en": {
+        "subject": "{analysis} of {network} on {images} of {data}; weights: {weights}",
+        "untrained": "an UNTRAINED {}",
+        "both": "{} and {}",
+        "image": "{} image",
+        "images": "{} images",
+        "wrote": "wrote {}",
+    },
+}
 
 
 @app.command
@@ -109,7 +127,7 @@ def analyze(
     download
         Download the data set if it is missing.
     lang
-        Language of the tour: ko or en, by default the system's.
+        ko or en, by default the system's language.
     json
         Print the table as JSON.
     options
@@ -140,18 +158,14 @@ def analyze(
             options=words,
             progress=progress,
         )
+    language = typed.language(lang)
     for fresh in (each["model"] for each in (found.record, found.record.get("other", {})) if each.get("untrained")):
-        print(
-            f"reslab: note: {fresh} is UNTRAINED, and {name} is about trained networks, so these figures show only "
-            "chance; "
-            "give --weights",
-            file=sys.stderr,
-        )
+        printing.note(worded("untrained", network=fresh, analysis=name), language)
     if hasattr(found.result, "text"):
-        found.record["text"] = found.result.text(typed.language(lang))
-    written = [f"wrote {path}" for path in write(found, out)] if out is not None else []
-    written += tables.write(found.table, files)
-    printing.print_json(found.record) if json else print_analysis(found.record, written)
+        found.record["text"] = found.result.text(language)
+    written = [WORDS[language]["wrote"].format(path) for path in write(found, out)] if out is not None else []
+    written += tables.write(found.table, files, language)
+    printing.print_json(found.record) if json else print_analysis(found.record, written, language)
 
 
 def _known() -> list[Analysis]:
@@ -353,8 +367,8 @@ def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any
     return Found(result, record, frame)
 
 
-def _told(network: "Json") -> str:
-    return f"an UNTRAINED {network['model']}" if network["untrained"] else str(network["model"])
+def _told(network: "Json", words: Mapping[str, str]) -> str:
+    return words["untrained"].format(network["model"]) if network["untrained"] else str(network["model"])
 
 
 def _cell(value: Any) -> str:
@@ -365,20 +379,22 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if whole and not isinstance(value, bool) else short(value)
 
 
-def print_analysis(record: "Json", written: "list[str]") -> None:
+def print_analysis(record: "Json", written: "list[str]", language: Language = "en") -> None:
     """Print an analysis: its subject, its table, and what is said of the files written."""
-    rows = record["rows"]
+    rows, words = record["rows"], WORDS[language]
     if "text" in record:
         print(record["text"])
     else:
-        network, weights = _told(record), record["weights"]
+        network, weights = _told(record, words), record["weights"]
         if "other" in record:
-            network, weights = f"{network} and {_told(record['other'])}", f"{weights}, and {record['other']['weights']}"
-        images = f"{record['images']} image{'' if record['images'] == 1 else 's'}"
-        print(f"{record['analysis']} of {network} on {images} of {record['data']}; weights: {weights}")
+            network = words["both"].format(network, _told(record["other"], words))
+            weights = words["both"].format(weights, record["other"]["weights"])
+        images = words["image" if record["images"] == 1 else "images"].format(record["images"])
+        subject = {"analysis": record["analysis"], "network": network, "images": images, "data": record["data"]}
+        print(words["subject"].format(**subject, weights=weights))
         columns = tuple(rows[0]) if rows else ()
-        words = [column for column in columns if any(isinstance(row[column], str) for row in rows)]
-        printing.print_table(columns, [tuple(_cell(row[column]) for column in columns) for row in rows], words)
+        texts = [column for column in columns if any(isinstance(row[column], str) for row in rows)]
+        printing.print_table(columns, [tuple(_cell(row[column]) for column in columns) for row in rows], texts)
     for key, value in record["summary"].items():
         print(f"{key}: {_cell(value)}")
     for line in written:

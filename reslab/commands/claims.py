@@ -78,7 +78,7 @@ def claims(
     if directories:
         known = of_directories(directories, decide_again, wanted(directories, margin))
     chosen = [each for each in known if section in (None, each.claim.section)]
-    written = tables.write(table(known, section), places) if places else []
+    written = tables.write(table(known, section), places, typed.language(lang)) if places else []
     if json:
         printing.print_json({"claims": [to_json(each) for each in chosen], "risk": risk(known)._asdict()})
     elif written:

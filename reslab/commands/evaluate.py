@@ -80,4 +80,4 @@ def evaluate(
             progress=progress,
             **words,
         )
-    printing.print_json(found) if json else print(found)
+    printing.print_json(found) if json else print(found.text(typed.language()))

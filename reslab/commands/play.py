@@ -1,11 +1,10 @@
 """`reslab play`: trained networks to play with, in the browser."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reslab.commands import typed
+from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.errors import WrongValueError, worded
 
@@ -41,7 +40,7 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
     page = write_playground(*shipped(), out)
     print(page)
     if open and not webbrowser.open(page.resolve().as_uri()):
-        print(f"reslab: note: no browser could be opened; open {page} yourself", file=sys.stderr)
+        printing.note(worded("no-browser", page=page))
 
 
 def shipped(names: Sequence[str] = NETWORKS) -> "tuple[dict[str, nn.Module], Images]":

@@ -5,6 +5,9 @@ import sys
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
+from reslab.commands import typed
+from reslab.errors import Language, Wording
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.measure import Measurement
@@ -103,9 +106,24 @@ def figure(value: Any) -> str:
     return "not known here" if value is None else f"{value:.2f}"
 
 
+def note(words: Wording, language: Language | None = None) -> None:
+    """Tell on standard error what is worth knowing, by default in the system's language."""
+    language = typed.language(language)
+    print(f"reslab: {NOTE.said_in(language)}: {words.said_in(language)}", file=sys.stderr)
+
+
+def warn(words: Wording) -> None:
+    """Tell on standard error what may make a result worth less, in the system's language."""
+    language = typed.language()
+    print(f"{WARNING.said_in(language)}: {words.said_in(language)}", file=sys.stderr)
+
+
+NOTE, WARNING = Wording("note", "알림"), Wording("warning", "경고")
+
+
 def warn_of_old(results: "Sequence[Json]", code_digest: str, data: "Dataset") -> None:
     """Warn on standard error of results that were made with different code, or from other images than there are now."""
     from reslab.runs import out_of_date
 
     for said in out_of_date(results, code_digest, data.name, data.identity):
-        print(f"warning: {said}", file=sys.stderr)
+        warn(said)

@@ -2,7 +2,6 @@
 
 import fnmatch
 import os
-import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import app
-from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, WrongValueError, worded
+from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, Wording, WrongValueError, worded
 
 if TYPE_CHECKING:
     from reslab.ledger.registration import Ran, Registration
@@ -80,16 +79,13 @@ def register(
     config = study.configure(preset, {**words, "seeds": len(chosen), "first_seed": chosen.start})
     claims = [claim for claim in study.claims if claim.kind == "statistical"]
     if not claims:
-        raise MismatchError(f"study {name} has no statistical claim, so there is nothing to register")
+        raise MismatchError(*worded("nothing-to-register", study=name))
     shown = [*recorded(known), *begun_studies(known), *shipped().ran()]
     if again := sorted(seen(claims, config.data, shown).intersection(chosen)):
-        raise WrongValueError(
-            f"--seeds {seeds}: {', '.join(map(str, again))} are already in records of these claims, or in studies "
-            "of them that have begun; choose seeds that nobody has run"
-        )
+        raise WrongValueError(*worded("seeds-seen", seeds=seeds, seen=", ".join(map(str, again))))
     for claim in claims:
         if claim.margin_why is None:
-            print(f"reslab: note: {claim.id} does not explain its margin of {claim.margin:g}", file=sys.stderr)
+            printing.note(worded("margin-unexplained", claim=claim.id, margin=claim.margin))
     registration = Registration(
         study=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -117,37 +113,35 @@ def write_registration(registration: "Registration", path: Path, option: str, js
         path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, registration.text())
     except FileExistsError as error:
-        raise UnusableError(f"{path} exists, and registrations are never overwritten; give another {option}") from error
+        raise UnusableError(*worded("registration-exists", path=path, option=option)) from error
     except OSError as error:
-        raise UnusableError(f"cannot write {path}: {error.strerror}; give another {option}") from error
-    if note := few_seeds(registration):
-        print(f"reslab: note: {note}", file=sys.stderr)
+        words = worded("registration-unwritable", path=path, reason=error.strerror, option=option)
+        raise UnusableError(*words) from error
+    if told := few_seeds(registration):
+        printing.note(told)
     if json:
         printing.print_json({"file": str(path), "sha256": registration.sha256()})
     else:
         print(f"{path}\nSHA-256 {registration.sha256()}")
 
 
-def few_seeds(registration: "Registration") -> str:
-    """Return what the number of registered seeds is too small for; nothing if it is not."""
+def few_seeds(registration: "Registration") -> Wording | None:
+    """Return what the number of registered seeds is too small for; None if it is not."""
     from reslab.ledger.verdict import MINIMUM_SEEDS
 
     n, (signs, ranks) = len(registration.seeds), registration.seeds_for_exact_tests()
     if n <= MINIMUM_SEEDS:
-        return f"{n} seeds cannot show whether values are skewed, so Student's t decides alone; {signs} seeds can"
+        return worded("skew-unseen", seeds=n, enough=signs)
     if n < signs:
-        return (
-            f"if values turn out skewed, {n} seeds cannot decide: the exact test that is asked for then takes {signs} "
-            f"where values are paired or of one group, and {ranks} between two groups"
-        )
-    return ""
+        return worded("skew-undecided", seeds=n, enough=signs, between=ranks)
+    return None
 
 
 def _seeds(text: str) -> range:
     """Return the seeds that `300:310` means."""
     first, _, past = text.partition(":")
     if not (first.isdecimal() and past.isdecimal() and 3 <= int(past) - int(first) <= 1000):
-        raise WrongValueError(f"--seeds {text}: expected FIRST:PAST with at least three seeds, such as 300:310")
+        raise WrongValueError(*worded("not-seeds", text=text))
     return range(int(first), int(past))
 
 
@@ -156,7 +150,7 @@ def _looks(text: str | None, count: int) -> list[int]:
     parts = [str(count)] if text is None else text.split(",")
     found = [int(part) if part.isdecimal() else 0 for part in parts]
     if found != sorted(set(found)) or found[0] < 3 or found[-1] != count:
-        raise WrongValueError(f"--looks {text}: expected increasing numbers of seeds, from at least 3 to all {count}")
+        raise WrongValueError(*worded("not-looks", text=text, count=count))
     return found
 
 
@@ -180,7 +174,7 @@ def recorded(directories: tuple[Path, ...] = ()) -> "list[Ran]":
 
     for directory in directories:
         if not directory.is_dir():
-            raise MissingError(f"--known {directory}: no such directory; give a directory with records")
+            raise MissingError(*worded("no-records-there", directory=directory))
     found = []
     for path in _files("study.json", directories):
         shown = ran(read_study(path.parent))
@@ -240,15 +234,11 @@ def read_registration(path: Path) -> "Registration":
     try:
         found = Registration.model_validate(read_json(path), strict=True)
     except FileNotFoundError as error:
-        raise MissingError(
-            f"--registered {path}: no such file; make one with `reslab register`, or `reslab speedrun --register`"
-        ) from error
+        raise MissingError(*worded("no-registration", path=path)) from error
     except ValidationError as error:
-        raise DamagedError(f"--registered {path} is not a registration ({one_line(error)})") from error
+        raise DamagedError(*worded("not-a-registration", path=path, why=one_line(error))) from error
     except (OSError, ValueError) as error:
-        raise DamagedError(f"--registered {path} cannot be read ({error})") from error
+        raise DamagedError(*worded("registration-unreadable", path=path, why=error)) from error
     if found.text().encode() != path.read_bytes():
-        raise DamagedError(
-            f"--registered {path} was changed after it was written; take the original, or register again"
-        )
+        raise DamagedError(*worded("registration-changed", path=path))
     return found

@@ -1,6 +1,5 @@
 """`reslab report`: an HTML page about studies."""
 
-import sys
 from pathlib import Path
 
 from reslab.commands import printing, typed
@@ -69,4 +68,4 @@ def report(
         if written:
             print(f"{len(written)} figures in {figures}")
     if open and not webbrowser.open(page.resolve().as_uri()):
-        print(f"reslab: note: no browser could be opened; open {page} yourself", file=sys.stderr)
+        printing.note(worded("no-browser", page=page))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reslab.commands import printing, tables
+from reslab.commands import printing, tables, typed
 from reslab.commands.app import Flag, app
 
 
@@ -34,7 +34,7 @@ def runs(
 
     places = tables.places(csv, parquet)
     frame = of_directories(directories, epochs)
-    written = tables.write(frame, places)
+    written = tables.write(frame, places, typed.language())
     if json:
         printing.print_json(tables.rows(frame))
     elif written:

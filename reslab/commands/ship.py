@@ -144,7 +144,7 @@ def make(run: Path, out: Path, progress: Progress = silent, study: Path | None =
         "params": count_params(network),
         "errors": {part: {"trained": stated["errors"][part], "shipped": rounded[part]} for part in PARTS},
         "images": {part: len(data.parts[part].labels) for part in PARTS},
-        "split": data.split_rule,
+        "split": data.split_rule.english,
         "seed": config.seed,
         "steps": stated["steps"],
         "epochs": round(stated["steps"] / (len(data.labels) // min(config.recipe.batch_size, len(data.labels)))),

@@ -11,7 +11,7 @@ from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Seed, Threads, app
 from reslab.commands.ledger import table
 from reslab.commands.register import write_registration
-from reslab.errors import MismatchError, MissingError, UnusableError, WrongValueError, worded
+from reslab.errors import Language, MismatchError, MissingError, UnusableError, WrongValueError, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
@@ -19,6 +19,29 @@ if TYPE_CHECKING:
     from reslab.files import Json
     from reslab.ledger.registration import Registration
     from reslab.speedrun.sprint import SprintConfig
+
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "network": "신경망",
+        "seeds": "시드",
+        "heldout": "검증 정확도 (%)",
+        "test": "테스트 정확도 (%)",
+        "training": "학습 (초)",
+        "whole": "프로세스 전체 (초)",
+        "diverged": "발산",
+        "ratio": "상대의 시간에 대한 스피드런의 시간의 비: 학습 {}, 프로세스 전체 {}",
+    },
+    "en": {
+        "network": "network",
+        "seeds": "seeds",
+        "heldout": "heldout accuracy (%)",
+        "test": "test accuracy (%)",
+        "training": "training (s)",
+        "whole": "whole process (s)",
+        "diverged": "diverged",
+        "ratio": "time of the speedrun over the other's: training {}, whole process {}",
+    },
+}
 
 
 @app.command
@@ -139,7 +162,7 @@ def speedrun(
     }
     if registration:
         record |= {"registration": registration.model_dump(mode="json"), "registered": registration.sha256()}
-    printing.print_json(record) if json else print_race(record)
+    printing.print_json(record) if json else print_race(record, typed.language())
 
 
 def new_registration(configs: "list[SprintConfig]", dataset: "Dataset", out: Path) -> "Registration":
@@ -180,7 +203,7 @@ def race_registered(file: Path, configs: "list[SprintConfig]", dataset: "Dataset
     return found
 
 
-def print_race(record: "Json") -> None:
+def print_race(record: "Json", language: Language = "en") -> None:
     """Print how accurate and how fast each contender was, and how they compare."""
     from reslab.ledger.evidence import alone
     from reslab.ledger.record import Verdict
@@ -189,9 +212,10 @@ def print_race(record: "Json") -> None:
         average, deviation = values
         return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
 
+    words = WORDS[language]
     first = next(iter(record["runs"]["speedrun"].values()))
     print(" · ".join(f"{key} {value}" for key, value in first["machine"].items()))
-    columns = ("network", "seeds", f"{record['part']} accuracy (%)", "training (s)", "whole process (s)")
+    columns = tuple(words[key] for key in ("network", "seeds", record["part"], "training", "whole"))
     rows = [
         (
             name,
@@ -205,10 +229,10 @@ def print_race(record: "Json") -> None:
     printing.print_table(columns, rows)
     for name, runs in record["runs"].items():
         for seed, result in runs.items():
-            status = " (diverged)" if result["status"] == "diverged" else ""
+            status = f" ({words['diverged']})" if result["status"] == "diverged" else ""
             print(f"{name} s{seed}{status}: {result['directory']}")
     if compared := record["compared"]:
         training, whole = (printing.figure(compared[key]) for key in ("training_seconds", "process_seconds"))
-        print(f"time of the speedrun over the other's: training {training}, whole process {whole}")
+        print(words["ratio"].format(training, whole))
         console = printing.console_of()
-        console.print(table([alone(Verdict(**claim)) for claim in compared["claims"]], "en", console.width))
+        console.print(table([alone(Verdict(**claim)) for claim in compared["claims"]], language, console.width))

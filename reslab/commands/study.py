@@ -1,6 +1,5 @@
 """`reslab study`: a question, its trials, its verdicts."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -137,7 +136,7 @@ def study(
                     break
         report = write_report([directory.path], directory.path / "report.html")
         for said in finished.warnings():
-            print(f"warning: {said}", file=sys.stderr)
+            printing.warn(said)
         failed |= bool(finished.failures)
         records.append(finished.record.to_json())
         if not json:
@@ -229,10 +228,10 @@ def registered_run(
     (study,) = chosen
     code = code_of(study.text.module)
     for part in (part for part in code if code[part] != found.code.get(part)):
-        print(f"warning: the code that {part} is not the registered; the record will be exploratory", file=sys.stderr)
+        printing.warn(worded("other-code-than-registered", part=part))
     claims = [registered(claim) for claim in study.claims if claim.kind == "statistical"]
     if any(claim not in found.claims for claim in claims):
-        print("warning: a claim is not as it was registered; what is found of it is exploratory", file=sys.stderr)
+        printing.warn(worded("other-claim-than-registered"))
     known = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
     return found, [study.configure("default", known)]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from reslab.commands import typed
-from reslab.errors import ExistsError, MismatchError, MissingError, worded
+from reslab.errors import ExistsError, Language, MismatchError, MissingError, Wording, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Places = Mapping[Literal["csv", "parquet"], Path]
 """Where a table goes, by the kind of file."""
+WROTE = Wording("wrote {}: {:,} rows, {} columns", "저장: {} (행 {:,}개, 열 {}개)")
 
 
 def places(csv: Path | None, parquet: Path | None) -> Places:
@@ -45,13 +46,13 @@ def rows(frame: "pd.DataFrame") -> "list[Json]":
     ]
 
 
-def write(frame: "pd.DataFrame", places: Places) -> list[str]:
+def write(frame: "pd.DataFrame", places: Places, language: Language) -> list[str]:
     """Write a table there and return what to say of it."""
     from reslab.files import write_atomically
 
     for kind, path in places.items():
         write_atomically(path, _csv(frame) if kind == "csv" else _parquet(frame))
-    return [f"wrote {path}: {len(frame):,} rows, {len(frame.columns)} columns" for path in places.values()]
+    return [WROTE.said_in(language).format(path, len(frame), len(frame.columns)) for path in places.values()]
 
 
 def _csv(frame: "pd.DataFrame") -> bytes:

@@ -9,18 +9,57 @@ from cyclopts.validators import Number
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Log, Seed, Threads, app
-from reslab.errors import MissingError, UserError, worded
+from reslab.errors import Language, MissingError, UserError, worded
 from reslab.progress import display
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import nn
 
     from reslab.data import Dataset
+    from reslab.data.dataset import PartName
     from reslab.executors import Failure
     from reslab.files import Json
     from reslab.training.loop import TrialConfig
+
+PARTS: "tuple[PartName, ...]" = ("train", "heldout", "test")
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "start": "시작 가중치: {file} (SHA-256 {digest}…). 텐서 {tensors}개 중 {kept}개를 이어받는다. "
+        "새로 만드는 것: {new} (클래스 {classes}개)",
+        "done": "이미 학습되어 있어 아무것도 하지 않았다. ",
+        "finished": "{model}, {data}: {steps}스텝({seconds:.0f}초) 만에 학습을 마쳤다. {errors}",
+        "diverged": "{model}, {data}: {steps}스텝({seconds:.0f}초) 만에 발산했다. {errors}",
+        "ema": "가중치의 이동 평균으로는: {}",
+        "lag": "{steps}스텝밖에 학습하지 않아 배치 정규화의 이동 평균이 가중치를 아직 따라오지 못했다. "
+        "훈련 이미지에서 통계를 다시 구하면: {errors}\n그렇게 평가하려면: {command}",
+        "error": "{part} 오류",
+        "train": "훈련",
+        "heldout": "검증",
+        "test": "테스트",
+        "directory": "디렉터리",
+        "choices": "위치: {}. 무엇을 고를 때는 검증 오류를 본다",
+        "failed": "실패",
+    },
+    "en": {
+        "start": "starts from {file} (SHA-256 {digest}…): {kept} of {tensors} tensors kept; new: {new}, for {classes} "
+        "classes",
+        "done": "already trained; nothing done: ",
+        "finished": "{model} on {data}, finished after {steps} iterations in {seconds:.0f} s: {errors}",
+        "diverged": "{model} on {data}, diverged after {steps} iterations in {seconds:.0f} s: {errors}",
+        "ema": "with the moving average of the weights: {}",
+        "lag": "after only {steps} steps BatchNorm's moving averages lag behind the weights; with true averages of the "
+        "training images: {errors}\nto evaluate so: {command}",
+        "error": "{part} error",
+        "train": "training",
+        "heldout": "held-out",
+        "test": "test",
+        "directory": "directory",
+        "choices": "in {}; choices are made on the held-out error",
+        "failed": "failed",
+    },
+}
 
 
 @app.command
@@ -128,11 +167,11 @@ def train(
     if extend is not None:
         configs = [planning.extended(out, config, extend) for config in configs]
     runs = [Run(out, config) for config in configs]
-    before = runs[0].finished
+    before, language = runs[0].finished, typed.language()
     if is_main_process() and not json:
-        print(dataset.describe(), flush=True)
+        print(dataset.describe(language), flush=True)
         if start is not None and extend is None:  # which keeps all
-            print(kept_and_new(configs[0], dataset), flush=True)
+            print(kept_and_new(configs[0], dataset, language), flush=True)
     with (
         display(quiet=not is_main_process()) as progress,
         logging(log if is_main_process() else None, runs, out / "logs"),
@@ -146,11 +185,11 @@ def train(
     printing.warn_of_old([result for _, result in done], TrialConfig.code_digest(), dataset)
     told = [outcome(out, config, result, dataset) for config, result in done]
     if len(configs) > 1:
-        print_grid(settings, told, failures, json, configs, out)
+        print_grid(settings, told, failures, json, configs, out, language)
     elif json:
         printing.print_json(told[0])
     else:
-        print_run(told[0], data, before)
+        print_run(told[0], data, before, language)
     return 1 if failures else 0
 
 
@@ -172,23 +211,22 @@ def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset
     }
 
 
-def print_run(told: "Json", data: str, before: bool) -> None:
+def print_run(told: "Json", data: str, before: bool, language: Language = "en") -> None:
     """Print what became of one run."""
     result, averaged, model = told["result"], told["true_average_errors"], told["config"]["model"]
-    print(
-        f"{'already trained; nothing done: ' if before else ''}{model} on {data}, {result['status']} after "
-        f"{result['steps']} iterations in {result['seconds']:.0f} s: {_errors(_of_parts(result))}"
+    words, steps = WORDS[language], result["steps"]
+    errors = _errors(_of_parts(result), words)
+    became = words[result["status"]].format(
+        model=model, data=data, steps=steps, seconds=result["seconds"], errors=errors
     )
+    print((words["done"] if before else "") + became)
     if "ema" in result:
-        print(f"with the moving average of the weights: {_errors(_of_parts(result['ema']))}")
+        print(words["ema"].format(_errors(_of_parts(result["ema"]), words)))
     print(told["directory"])
     if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
-        print(
-            f"after only {result['steps']} steps BatchNorm's moving averages lag behind the weights; with true "
-            "averages of the training images: "
-            f"{_errors(averaged)}\nto evaluate so: reslab evaluate {model} --weights "
-            f"{Path(told['directory']) / 'weights.safetensors'} --data {data} --batchnorm true-average"
-        )
+        weights = Path(told["directory"]) / "weights.safetensors"
+        command = f"reslab evaluate {model} --weights {weights} --data {data} --batchnorm true-average"
+        print(words["lag"].format(steps=steps, errors=_errors(averaged, words), command=command))
 
 
 def print_grid(
@@ -198,6 +236,7 @@ def print_grid(
     json: bool,
     configs: "list[TrialConfig]",
     root: Path,
+    language: Language = "en",
 ) -> None:
     """Print a table of a grid's runs, best held-out error first, and what failed."""
     from reslab.runs import Run
@@ -205,28 +244,29 @@ def print_grid(
     if json:
         printing.print_json({"runs": told, "failures": [failure.reason for failure in failures]})
         return
+    words = WORDS[language]
     known = {each["directory"]: each["result"] for each in told}
     varied = [key for key in settings[0] if len({str(each[key]) for each in settings}) > 1]
     rows = []
     for chosen, config in zip(settings, configs, strict=True):
         result = known.get(str(Run(root, config).path))
         errors = _of_parts(result) if result else {}
-        shares = [errors.get(part) for part in ("train", "heldout", "test")]
+        shares = [errors.get(part) for part in PARTS]
         numbers = ["–" if share is None else f"{100 * share:.2f}" for share in shares]
         order = shares[1] if shares[1] is not None else 2.0
         rows.append((order, (*(str(chosen[key]) for key in varied), *numbers, config.digest())))
-    columns = (*varied, "training error (%)", "held-out error (%)", "test error (%)", "directory")
-    printing.print_table(columns, [row for _, row in sorted(rows, key=lambda row: row[0])], words=("directory",))
-    print(f"in {root}; choices are made on the held-out error")
+    columns = (*varied, *(f"{_error_of(part, words)} (%)" for part in PARTS), words["directory"])
+    printing.print_table(columns, [row for _, row in sorted(rows, key=lambda row: row[0])], words=columns[-1:])
+    print(words["choices"].format(root))
     for failure in failures:
-        print(f"failed: {failure.config.digest()}: {failure.reason}", file=sys.stderr)
+        print(f"{words['failed']}: {failure.config.digest()}: {failure.reason}", file=sys.stderr)
 
 
 def _of_parts(result: "Json") -> dict[str, float]:
-    return {part: result[f"{part}_error"] for part in ("train", "heldout", "test")}
+    return {part: result[f"{part}_error"] for part in PARTS}
 
 
-def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:
+def kept_and_new(config: "TrialConfig", data: "Dataset", language: Language = "en") -> str:
     """Return in a line what a network keeps of the weights that it starts from, and what is new in it.
 
     Raises:
@@ -242,9 +282,13 @@ def kept_and_new(config: "TrialConfig", data: "Dataset") -> str:
     new = classifier(network)
     tensors = list(network.state_dict())
     kept = [name for name in tensors if not name.startswith(f"{new}.")]
-    return (
-        f"starts from {config.start.file} (SHA-256 {config.start.sha256[:16]}…): {len(kept)} of {len(tensors)} tensors "
-        f"kept; new: {new}, for {data.num_classes} classes"
+    return WORDS[language]["start"].format(
+        file=config.start.file,
+        digest=config.start.sha256[:16],
+        kept=len(kept),
+        tensors=len(tensors),
+        new=new,
+        classes=data.num_classes,
     )
 
 
@@ -265,10 +309,13 @@ def true_average_errors(network: "nn.Module", data: "Dataset") -> dict[str, floa
         true_average(network, data.shuffled())
     except UserError:
         return None
-    parts: tuple[Literal["train", "heldout", "test"], ...] = ("train", "heldout", "test")
-    return {part: evaluate(network, data.batches(part))["error"] for part in parts}
+    return {part: evaluate(network, data.batches(part))["error"] for part in PARTS}
 
 
-def _errors(parts: "Json") -> str:
+def _errors(parts: "Json", words: "Mapping[str, str]") -> str:
     """Return the error of each part of a data set, in %."""
-    return ", ".join(f"{part} error {100 * error:.2f} %" for part, error in parts.items())
+    return ", ".join(f"{_error_of(part, words)} {100 * error:.2f} %" for part, error in parts.items())
+
+
+def _error_of(part: str, words: "Mapping[str, str]") -> str:
+    return words["error"].format(part=words[part])

@@ -7,12 +7,53 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import ExistsError, MismatchError, MissingError, WrongValueError, worded
+from reslab.errors import ExistsError, Language, MismatchError, MissingError, WrongValueError, worded
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from reslab.files import Json
+
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "fits": "{file}, {network}: 맞는다. 텐서 {tensors}개, 이름을 바꾼 것 {renamed}개, 더한 것 {added}개, "
+        "파일에서 버린 것 {dropped}개",
+        "counts": "더함: 배치의 수를 세는 텐서 {}개 (0으로)",
+        "added": "더함: {} (새로 초기화)",
+        "dropped": "버림: {}",
+        "converted": "변환한 텐서 {}개: {}",
+        "centred": "0인 채널이 끝에 오도록 채널의 순서를 바꿈",
+        "without": "뺀 블록: {}. {}",
+        "parameters": "매개변수",
+        "macs": "곱셈-누산 수",
+        "assumed": "텐서만으로는 알 수 없어 가정한 것: {}",
+        "wrote": "저장: {}",
+        "network": "신경망",
+        "data": "데이터",
+        "error": "테스트 오류 (%)",
+        "use": '쓰는 법: `reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`. '
+        "파일마다 옆에 설명 카드가 있다",
+    },
+    "en": {
+        "fits": "{file} fits {network}: {tensors} tensors, {renamed} renamed, {added} added, {dropped} of the file's "
+        "dropped",
+        "counts": "added {} counts of batches, as 0",
+        "added": "added {}, freshly drawn",
+        "dropped": "dropped {}",
+        "converted": "{} tensors converted from {}",
+        "centred": "channels reordered so that the zeros are at the end",
+        "without": "without {}: {}",
+        "parameters": "parameters",
+        "macs": "multiply-adds",
+        "assumed": "assumed, as no tensor tells it: {}",
+        "wrote": "wrote {}",
+        "network": "network",
+        "data": "data",
+        "error": "test error (%)",
+        "use": '`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is '
+        "beside each file",
+    },
+}
 
 
 @app.command
@@ -92,7 +133,7 @@ def weights(
             }
             for (data, model), path in shipped().items()
         ]
-        printing.print_json(found) if json else print_shipped(found)
+        printing.print_json(found) if json else print_shipped(found, typed.language())
         return
     if out is not None and out.suffix not in (".safetensors", ".onnx"):
         raise WrongValueError(*worded("no-kind-of-weights", name=out.name))
@@ -135,6 +176,7 @@ def weights(
             else to_onnx(written, (channels, size or height, size or width))
         )
         write_atomically(out, content)
+    language: Language = "en" if json else typed.language()
     report = {
         "network": model,
         "tensors": len(fit.state),
@@ -145,14 +187,14 @@ def weights(
         "options": subject.options,
         "preprocessing": {**subject.preprocessing, **prepared},
         "notes": fit.notes,
-        "assumed": assumed(network),
+        "assumed": [words.said_in(language) for words in assumed(network)],
         "zero_pad": zero_pad,
         "without": gone,
         "parameters": {"network": count_params(network), "written": count_params(written)},
         "macs": {"network": _macs(network, image), "written": _macs(written, image)},
         "out": str(out) if out else None,
     }
-    printing.print_json(report) if json else print_mapping(file, report)
+    printing.print_json(report) if json else print_mapping(file, report, language)
 
 
 def _macs(network: "nn.Module", image: "Tensor") -> int | None:
@@ -165,42 +207,49 @@ def _macs(network: "nn.Module", image: "Tensor") -> int | None:
         return None
 
 
-def print_mapping(file: Path, report: "Json") -> None:
+def print_mapping(file: Path, report: "Json", language: Language = "en") -> None:
     """Print which tensors of a file went where."""
-    dropped, added = report["dropped"], report["added"]
+    words, dropped, added = WORDS[language], report["dropped"], report["added"]
     print(
-        f"{file} fits {report['network']}: {report['tensors']} tensors, {len(report['renamed'])} renamed, "
-        f"{len(added)} added, {len(dropped)} of the file's dropped"
+        words["fits"].format(
+            file=file,
+            network=report["network"],
+            tensors=report["tensors"],
+            renamed=len(report["renamed"]),
+            added=len(added),
+            dropped=len(dropped),
+        )
     )
     for original, name in report["renamed"].items():
         print(f"  {original} -> {name}")
     counts = [name for name in added if name.endswith("num_batches_tracked")]
     if counts:
-        print(f"  added {len(counts)} counts of batches, as 0")
+        print(f"  {words['counts'].format(len(counts))}")
     for name in added:
         if name not in counts:
-            print(f"  added {name}, freshly drawn")
+            print(f"  {words['added'].format(name)}")
     for name in dropped:
-        print(f"  dropped {name}")
+        print(f"  {words['dropped'].format(name)}")
     for kinds, count in report["converted"].items():
-        print(f"  {count} tensors converted from {kinds}")
+        print(f"  {words['converted'].format(count, kinds)}")
     if report["zero_pad"] == "centred":
-        print("  channels reordered so that the zeros are at the end")
+        print(f"  {words['centred']}")
     if report["without"]:
         counts = [
-            f"{report[what]['network']:,} -> {report[what]['written']:,} {name}"
-            for what, name in (("parameters", "parameters"), ("macs", "multiply-adds"))
+            f"{report[what]['network']:,} -> {report[what]['written']:,} {words[what]}"
+            for what in ("parameters", "macs")
             if report[what]["network"] is not None
         ]
-        print(f"without {', '.join(report['without'])}: {', '.join(counts)}")
-    print(f"assumed, as no tensor tells it: {', '.join(report['assumed'])}")
+        print(words["without"].format(", ".join(report["without"]), ", ".join(counts)))
+    print(words["assumed"].format(", ".join(report["assumed"])))
     if report["out"] is not None:
-        print(f"wrote {report['out']}")
+        print(words["wrote"].format(report["out"]))
 
 
-def print_shipped(found: "list[Json]") -> None:
+def print_shipped(found: "list[Json]", language: Language = "en") -> None:
     """Print the bundled networks."""
-    columns = ("network", "data", "parameters", "test error (%)", "MB")
+    words = WORDS[language]
+    columns = (words["network"], words["data"], words["parameters"], words["error"], "MB")
     rows = [
         (
             f["model"],
@@ -211,8 +260,5 @@ def print_shipped(found: "list[Json]") -> None:
         )
         for f in found
     ]
-    printing.print_table(columns, rows, words=("network", "data"))
-    print(
-        '`reslab.build("resnet20", weights="digits")`, `reslab evaluate resnet20 --weights digits`; a card is '
-        "beside each file"
-    )
+    printing.print_table(columns, rows, words=columns[:2])
+    print(words["use"])

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import MissingError, check_one_of
+from reslab.errors import Language, MissingError, Wording, check_one_of
 from reslab.sending import sent
 
 PartName = Literal["train", "heldout", "test"]
@@ -23,6 +23,20 @@ BATCH_IMAGES = 512
 
 
 STATISTICS_BATCH = 256
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "data": "{name}: 클래스 {classes}개. {images}, {size}. {rule}",
+        "parts": "훈련 이미지 {}장, 검증 이미지 {}장, 테스트 이미지 {}장",
+        "test": "테스트 이미지 {}장",
+        "sizes": "크기는 여러 가지",
+    },
+    "en": {
+        "data": "{name}: {classes} classes; {images}, {size}; {rule}",
+        "parts": "{} training, {} held-out and {} test images",
+        "test": "{} test images",
+        "sizes": "of several sizes",
+    },
+}
 
 
 class Part(NamedTuple):
@@ -49,7 +63,7 @@ class Dataset:
     classes: tuple[str, ...]
     statistics: Statistics
     augment: Augment | ScaleCrop
-    split_rule: str
+    split_rule: Wording
     unit: float = 255.0
     size: int | None = None
     fingerprint: str = ""
@@ -116,13 +130,18 @@ class Dataset:
         }
         return next(iter(sides)) if len(sides) == 1 else None
 
-    def describe(self) -> str:
+    def describe(self, language: Language = "en") -> str:
         """Return a one-line summary: classes, images, their size, and the split."""
+        words = WORDS[language]
         sizes = [f"{len(part.labels):,}" for part in self.parts.values()]
         images = next(iter(self.parts.values())).images
-        size = "of several sizes" if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:]))
-        counts = "{} training, {} held-out and {} test images" if len(sizes) > 1 else "{} test images"
-        return f"{self.name}: {self.num_classes} classes; {counts.format(*sizes)}, {size}; {self.split_rule}"
+        return words["data"].format(
+            name=self.name,
+            classes=self.num_classes,
+            images=words["parts" if len(sizes) > 1 else "test"].format(*sizes),
+            size=words["sizes"] if isinstance(images, Ragged) else "×".join(map(str, images.shape[1:])),
+            rule=self.split_rule.said_in(language),
+        )
 
     @property
     def train(self) -> Split:
@@ -284,4 +303,7 @@ def held_out(labels: Tensor) -> Tensor:
     return mask
 
 
-HELD_OUT_RULE = "of each class, training images 10, 20, … in order are held out (the last one, of fewer than ten)"
+HELD_OUT_RULE = Wording(
+    "of each class, training images 10, 20, … in order are held out (the last one, of fewer than ten)",
+    "클래스마다 훈련 이미지를 순서대로 세어 10, 20, …번째를 검증에 쓴다 (열 장이 안 되면 마지막 한 장)",
+)

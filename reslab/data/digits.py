@@ -12,9 +12,13 @@ import torch
 from reslab.data.augment import Augment
 from reslab.data.dataset import Dataset, Part
 from reslab.data.images import Statistics
+from reslab.errors import Wording
 from reslab.progress import Progress
 
-SPLIT_RULE = "image i is test if i mod 11 is 0 or 5, held out if it is 8, else training: 1,307 / 163 / 327 images"
+SPLIT_RULE = Wording(
+    "image i is test if i mod 11 is 0 or 5, held out if it is 8, else training: 1,307 / 163 / 327 images",
+    "i번째 이미지는 i를 11로 나눈 나머지가 0이나 5면 테스트, 8이면 검증, 그 밖에는 훈련에 쓴다 (1,307 / 163 / 327장)",
+)
 GREY_LEVELS = 16.0
 
 

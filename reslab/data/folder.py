@@ -63,7 +63,7 @@ def folder(argument: str, download: bool, progress: Progress) -> Dataset:
         classes=tuple(classes),
         statistics=found.statistics,
         augment=Augment(shift=found.shortest // 8, flip=True),
-        split_rule=HELD_OUT_RULE if "heldout" in parts else "nothing to train on",
+        split_rule=HELD_OUT_RULE if "heldout" in parts else Wording("nothing to train on", "학습할 이미지가 없다"),
         fingerprint=found.fingerprint,
     )
 

@@ -16,6 +16,7 @@ from reslab.errors import (
     MismatchError,
     UnknownNameError,
     UserError,
+    Wording,
     WrongValueError,
     suggested,
     told,
@@ -142,12 +143,12 @@ class Finished(NamedTuple):
 
     record: Record
     failures: list[Failure]
-    old: list[str]  # in words, which results are out of date
+    old: list[Wording]  # in words, which results are out of date
 
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[Wording]:
         """Return in words what its verdicts do not show: old results, and trials that failed."""
         failed = [
-            f"a trial failed: {config.model} {config.options} seed {config.seed}: {reason}"
+            worded("trial-failed", model=config.model, options=config.options, seed=config.seed, reason=reason)
             for config, reason in ((failure.config, failure.reason) for failure in self.failures)
         ]
         return [*self.old, *failed]

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, MissingError, check_one_of
+from reslab.errors import MismatchError, MissingError, Wording, check_one_of
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
@@ -203,21 +203,38 @@ def _for_own_eps(state: Mapping[str, Tensor], network: nn.Module, eps: float) ->
     }
 
 
-def assumed(network: nn.Module) -> list[str]:
+EPS = Wording("BatchNorm's eps", "배치 정규화의 eps")
+ROUNDING, UP, DOWN = Wording("rounding of pooling", "풀링 출력의 크기"), Wording("up", "올림"), Wording("down", "내림")
+POOLING, CONVOLUTIONS = (
+    Wording("padding of pooling", "풀링의 패딩"),
+    Wording("padding of convolutions", "합성곱의 패딩"),
+)
+DILATION, NONE = Wording("dilation", "팽창"), Wording("none", "없음")
+ACTIVATION = Wording("activation", "활성화 함수")
+
+
+def assumed(network: nn.Module) -> list[Wording]:
     """Return in words the settings of layers that no file's tensors contain, and that are therefore assumed."""
-    found: dict[str, set[str]] = {}
+    found: dict[Wording, set[Wording]] = {}
+
+    def note(what: Wording, value: Wording | str) -> None:
+        found.setdefault(what, set()).add(value if isinstance(value, Wording) else Wording(value, value))
+
     for module in network.modules():
-        name = type(module).__name__
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            found.setdefault("BatchNorm's eps", set()).add(f"{module.eps:g}")
+            note(EPS, f"{module.eps:g}")
         elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
-            found.setdefault("rounding of pooling", set()).add("up" if module.ceil_mode else "down")
-            found.setdefault("padding of pooling", set()).add(f"{module.padding}")
+            note(ROUNDING, UP if module.ceil_mode else DOWN)
+            note(POOLING, f"{module.padding}")
         elif isinstance(module, nn.Conv2d):
-            found.setdefault("padding of convolutions", set()).add(module.padding_mode)
-            found.setdefault("dilation", set()).add(
-                "×".join(map(str, module.dilation)) if max(module.dilation) > 1 else "none"
-            )
+            note(CONVOLUTIONS, module.padding_mode)
+            note(DILATION, "×".join(map(str, module.dilation)) if max(module.dilation) > 1 else NONE)
         elif type(module).__module__ == "torch.nn.modules.activation":
-            found.setdefault("activation", set()).add(name)
-    return [f"{what} {' and '.join(sorted(values))}" for what, values in found.items()]
+            note(ACTIVATION, type(module).__name__)
+    return [
+        Wording(
+            f"{what.english} {' and '.join(sorted(value.english for value in values))}",
+            f"{what.korean} {', '.join(sorted(value.korean for value in values))}",
+        )
+        for what, values in found.items()
+    ]

@@ -35,7 +35,7 @@ def test_runs_are_a_row_per_trial_or_per_epoch_and_round_trip(tmp_path: Path) ->
 
 def test_a_setting_that_is_a_number_here_and_a_word_there_is_text_in_parquet(tmp_path: Path) -> None:
     frame = pd.DataFrame({"mixed": ["a", 1, None], "numbers": [1, 2.5, None]})
-    tables.write(frame, {"parquet": tmp_path / "table"})
+    tables.write(frame, {"parquet": tmp_path / "table"}, "en")
     read = pd.read_parquet(tmp_path / "table")
     assert read["mixed"].tolist()[:2] == ["a", "1"] and read["mixed"].isna().tolist() == [False, False, True]
     assert read["numbers"].tolist()[:2] == [1, 2.5]

@@ -1,6 +1,7 @@
 """What someone meets who has just cloned the project: messages, tables, progress, and settings that are kept apart."""
 
 import json
+import re
 import warnings
 from pathlib import Path
 
@@ -134,6 +135,31 @@ def test_train_says_what_it_read_that_averages_lag_and_that_nothing_was_left_to_
     again = reslab_here(*arguments, "--json")
     assert json.loads(again.stdout)["true_average_errors"].keys() == {"train", "heldout", "test"}
     assert "already trained; nothing done" in reslab_here(*arguments).stdout
+
+
+def test_results_are_told_in_the_language_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    network, short = ["cifar_resnet", "--depth", "8"], ["--epochs", "1", "--set", "batch_size=256"]
+    train = ["train", *network, *short, "--out", tmp_path]
+    first, again = (reslab_here(*train).stdout for _ in range(2))
+    assert first.startswith("digits: 클래스 10개. 훈련 이미지 1,307장,") and "5스텝밖에 학습하지 않아" in first
+    assert "이미 학습되어 있어" in again and "훈련 오류" in again and "검증 오류" in again
+    file = next(tmp_path.rglob("weights.safetensors"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # of the classifier, which is left out
+        tuned = reslab_here("train", "resnet20", *short, "--from", "digits", "--out", tmp_path).stdout
+    told = [
+        first,
+        again,
+        tuned,
+        reslab_here(*train, "--set", "learning_rate=0.1,0.2").stdout,
+        reslab_here("weights").stdout,
+        reslab_here("weights", file, "--out", tmp_path / "new.safetensors").stdout,
+        reslab_here("evaluate", *network, "--weights", file).stdout,
+        reslab_here("analyze", "importance", *network, "--images", "1", "--csv", tmp_path / "table.csv").stdout,
+    ]
+    for said in told:
+        assert said and not re.search(r"\b(error|images|tensors|mean|starts|after|wrote|classes)\b", said), said
 
 
 def test_an_analysis_of_chance_says_so() -> None:

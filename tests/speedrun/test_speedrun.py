@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from reslab import residual
+from reslab.commands.speedrun import print_race
 from reslab.data import load_data
-from reslab.errors import FailedError, MismatchError
+from reslab.errors import FailedError, Language, MismatchError
 from reslab.ledger.registration import Registration
 from reslab.networks.counting import count_macs
 from reslab.runs import Run
@@ -251,6 +252,21 @@ def test_lookahead_sets_the_network_to_the_average() -> None:
 # --- the race
 
 
+def sprints(seconds: float, accuracy: float) -> dict[int, dict[str, Any]]:
+    """Return the results of three seeds."""
+    keys = ("training_seconds", "process_seconds", "processor_seconds")
+    return {
+        seed: {
+            **dict.fromkeys(keys, seconds + 0.01 * seed),
+            "accuracy": accuracy + 0.0001 * seed,
+            "machine": {"threads": 2},
+            "status": "finished",
+            "directory": f"runs/{seed}",
+        }
+        for seed in range(3)
+    }
+
+
 @pytest.fixture(scope="module")
 def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A sprint that was run in this process."""
@@ -259,6 +275,20 @@ def sprinted(tmp_path_factory: pytest.TempPathFactory) -> Run:
     place.create()
     place.finish({**race.sprint(config, place), "process_seconds": 1.0})  # which it has no process of its own for
     return place
+
+
+@pytest.mark.parametrize(
+    ("language", "told"), [("en", ("seeds", "refuted", "whole process")), ("ko", ("시드", "반박됨", "프로세스 전체"))]
+)
+def test_a_race_is_told_in_both_languages(
+    language: Language, told: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = {"speedrun": sprints(900, 0.9), "airbench94": sprints(400, 0.9)}
+    summary = {name: race.summary(results) for name, results in runs.items()}
+    record = {"part": "test", "runs": runs, "summary": summary, "compared": race.compared(runs)}
+    print_race(record, language)
+    said = capsys.readouterr().out
+    assert all(word in said for word in told)
 
 
 @pytest.mark.slow
@@ -456,22 +486,10 @@ def test_each_anchor_trains(name: str, scale: int) -> None:
 
 
 def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
-    def results(seconds: float, accuracy: float) -> dict[int, dict[str, Any]]:
-        keys = ("training_seconds", "process_seconds", "processor_seconds")
-        return {
-            seed: {
-                **dict.fromkeys(keys, seconds + 0.01 * seed),
-                "accuracy": accuracy + 0.0001 * seed,
-                "machine": {"threads": 2},
-                "status": "finished",
-            }
-            for seed in range(3)
-        }
-
     def verdicts(
         ours: tuple[float, float], theirs: tuple[float, float], threads: int = 2, status: str = "finished"
     ) -> list[tuple[str, str]]:
-        runs = {"speedrun": results(*ours), "airbench94": results(*theirs)}
+        runs = {"speedrun": sprints(*ours), "airbench94": sprints(*theirs)}
         runs["airbench94"][2] |= {"machine": {"threads": threads}, "status": status}
         return [(claim["verdict"], claim["reason"]["code"]) for claim in race.compared(runs)["claims"]]
 
