@@ -1,6 +1,6 @@
 """The lab's commands on any platform, with nothing but Python 3.11+: they make `.venv`, install reslab in it, and run.
 
-python lab.py            set up, and measure the degradation problem on real digits (about two minutes)
+python lab.py            set up, and measure the degradation problem on real digits (one to three minutes)
 python lab.py test       set up, and run the tests
 python lab.py test-all   the slow tests too, and test-processors
 python lab.py test-processors   the tests that rounding can reach, with other instruction sets and numbers of threads
