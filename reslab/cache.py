@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from reslab.errors import MissingError
+from reslab.errors import MissingError, worded
 
 
 def user_cache() -> Path:
@@ -17,4 +17,4 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get(variable) or Path.home() / ".cache") / "reslab"
     except RuntimeError as error:
-        raise MissingError(f"this user has no home directory; set {variable} to a directory") from error
+        raise MissingError(*worded("no-home-for-cache", variable=variable)) from error

@@ -7,16 +7,18 @@ regular files of bounded size are read, as a pipe or a device may have no end.
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reslab.errors import DamagedError, WrongValueError
+from reslab.errors import DamagedError, WrongValueError, worded
 
 Json = dict[str, Any]
 
@@ -90,7 +92,8 @@ def wrong(kind: type[Shape], value: Any) -> str | None:
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file atomically: a reader, or a crash, finds the old content or the new, never a mixture."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # not of the process alone: machines and containers that share a storage may have the same
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
@@ -102,7 +105,8 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     if os.name == "posix":  # make the rename itself durable; Windows has no handle for a directory
         directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(directory)
+            with suppress(OSError):  # some file systems have none for directories; the file is there
+                os.fsync(directory)
         finally:
             os.close(directory)
 
@@ -189,9 +193,9 @@ def opened(path: Path, most: int) -> Iterator[BufferedReader]:
     """
     found = path.stat()  # before it is opened, as opening a pipe would wait for a writer
     if not stat.S_ISREG(found.st_mode):
-        raise DamagedError(f"{path} is not a regular file; move it away")
+        raise DamagedError(*worded("no-regular-file", path=path))
     if found.st_size > most:
-        raise DamagedError(f"{path} has {found.st_size:,} bytes, too many for a file of its kind; move it away")
+        raise DamagedError(*worded("file-too-large", path=path, size=found.st_size))
     with path.open("rb") as file:
         yield file
 
@@ -219,9 +223,9 @@ def read_record(path: Path, kind: type[Shape]) -> Json:
     except DamagedError:
         raise
     except ValueError as error:
-        raise DamagedError(f"{path} is damaged ({error})") from error
+        raise DamagedError(*worded("file-damaged", path=path, reason=error)) from error
     if complaint := wrong(kind, record):
-        raise DamagedError(f"{path} does not have the expected content ({complaint})")
+        raise DamagedError(*worded("unexpected-content", path=path, complaint=complaint))
     return dict(record)
 
 
@@ -246,8 +250,13 @@ def read_sealed(path: Path) -> bytes:
         whole = file.read()
     _, _, content = whole.partition(b"\n")
     if whole != sealed(content):
-        raise DamagedError(f"{path} is damaged: its content does not match its hash")
+        raise DamagedError(*worded("seal-broken", path=path))
     return content
+
+
+def file_name(text: str) -> str:
+    """Return a text as part of a file's name on any system."""
+    return re.sub(r'[\\/:*?"<>|]', "-", text)
 
 
 def set_aside(path: Path) -> Path:

@@ -12,7 +12,9 @@ from functools import wraps
 from multiprocessing import resource_tracker
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import ParamSpec
+from typing import Any, ParamSpec
+
+from reslab.errors import FailedError, worded
 
 Given = ParamSpec("Given")
 
@@ -65,6 +67,27 @@ def end(processes: Iterable[BaseProcess]) -> None:
     for process in processes:
         process.kill()
         process.join()
+
+
+def answer_of(work: Callable[..., None], *args: Any, label: str) -> Any:
+    """Return what `work(connection, *args)` sends through its connection, in a fresh process that then ends.
+
+    Raises:
+        FailedError: if the process dies before; it is called `label`.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=work, args=(theirs, *args), daemon=True)
+    with unheard():
+        process.start()
+    theirs.close()
+    try:
+        return ours.recv()
+    except EOFError as error:
+        process.join()
+        raise FailedError(*worded("process-died", label=label, code=process.exitcode)) from error
+    finally:
+        end([process])
 
 
 @contextmanager

@@ -116,23 +116,17 @@ def check_files(directory: Path, *names: str, without_weights: bool = False) -> 
     Raises:
         DamagedError: naming the first that is not.
     """
-    advice = "move the directory away and run again"
     try:
         lines = read_sealed(directory / SUMS).decode().splitlines()
     except (OSError, ValueError) as error:
-        raise DamagedError(
-            f"{directory / SUMS} is missing or damaged, so the run cannot be verified; {advice}"
-        ) from error
+        raise DamagedError(*worded("run-unverifiable", path=directory / SUMS)) from error
     sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
     for name in names or dict.fromkeys((*sums, TRIAL, RESULT)):
         path = directory / name
         if without_weights and path.suffix == ".safetensors" and not path.exists():
             continue
         if not path.is_file() or sha256(path) != sums.get(name):
-            raise DamagedError(
-                f"{path} is {'damaged' if path.is_file() else 'missing'}: it has changed since the run "
-                f"finished; {advice}"
-            )
+            raise DamagedError(*worded("run-file-damaged" if path.is_file() else "run-file-missing", path=path))
 
 
 @cache
@@ -196,7 +190,7 @@ class Run:
         self.path.mkdir(parents=True, exist_ok=True)
         for path in self.path.iterdir():
             if path.exists() and not path.is_file() and not path.is_dir():
-                raise DamagedError(f"{path} is not a regular file; move it away")
+                raise DamagedError(*worded("no-regular-file", path=path))
         if (self.path / TRIAL).exists():
             self._check_trial()
         else:
@@ -211,14 +205,11 @@ class Run:
         try:
             whole = read_json(self.path / TRIAL)["config"] == self.config.model_dump(mode="json")
         except FileNotFoundError as error:
-            gone = "the directory was removed or emptied under the run; the same command begins it again"
-            raise DamagedError(f"{self.path / TRIAL} is missing: {gone}") from error
+            raise DamagedError(*worded("run-removed", path=self.path / TRIAL)) from error
         except (OSError, ValueError, KeyError, TypeError):
             whole = False
         if not whole:
-            raise DamagedError(
-                f"{self.path / TRIAL} is damaged: its config does not match the directory's name; delete it"
-            )
+            raise DamagedError(*worded("trial-damaged", path=self.path / TRIAL))
 
     def tidy(self) -> None:
         """Remove half-written files of killed processes.
@@ -419,4 +410,4 @@ def read_metrics(directory: Path, kind: type[Line] = Line) -> Iterator[Json]:
             try:
                 yield kind.model_validate_json(text).model_dump(exclude_unset=True)
             except ValidationError as error:
-                raise DamagedError(f"{path} is damaged in line {number} ({one_line(error)})") from error
+                raise DamagedError(*worded("line-damaged", path=path, number=number, reason=one_line(error))) from error

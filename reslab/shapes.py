@@ -28,7 +28,7 @@ class Environment(Shape):
 class TrialFile(Shape):
     """What `trial.json` holds."""
 
-    config: Settings = Field(default_factory=Settings)
+    config: Settings
     environment: Environment = Field(default_factory=Environment)
 
 

@@ -243,17 +243,33 @@ def _restore(container: Container, content: Sequence[Any]) -> None:
 
 
 def _copy_tensors(containers: Iterable[Container]) -> None:
-    """Replace the tensors in containers, other than parameters, with copies; a shared tensor stays shared."""
-    copies: dict[int, Tensor] = {}
+    """Replace the tensors and arrays in containers, other than parameters, with copies; a shared one stays shared."""
+    copies: dict[int, Any] = {}
     for container in containers:
         if isinstance(container, set):  # whose members cannot be exchanged
             continue
         for place in list(container) if isinstance(container, dict) else range(len(container)):
             value = container[place]
-            if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
-                if id(value) not in copies:
-                    copies[id(value)] = value.clone()
-                container[place] = copies[id(value)]
+            if (copy := _copied(value, copies)) is not value:
+                container[place] = copy
+
+
+def _copied(value: Any, copies: dict[int, Any]) -> Any:
+    """Return a copy of a tensor or of NumPy's array, or a tuple with copies in it; anything else itself."""
+    numpy = sys.modules.get("numpy")
+    if isinstance(value, Tensor) and not isinstance(value, nn.Parameter):
+        if id(value) not in copies:
+            copies[id(value)] = value.clone()
+        return copies[id(value)]
+    if numpy is not None and type(value) is numpy.ndarray:
+        if id(value) not in copies:
+            copies[id(value)] = value.copy()
+        return copies[id(value)]
+    if type(value) is tuple or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        parts = [_copied(part, copies) for part in value]
+        if any(copy is not part for copy, part in zip(parts, value, strict=True)):
+            return tuple(parts) if type(value) is tuple else type(value)(*parts)
+    return value
 
 
 def _states(contents: Iterable[tuple[Container, Sequence[Any]]]) -> Iterator[tuple[Callable[[Any], object], Any]]:

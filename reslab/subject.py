@@ -14,7 +14,7 @@ from torch import nn
 from reslab.data.classes import match
 from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
-from reslab.errors import MismatchError, WrongValueError, first_few, worded
+from reslab.errors import MismatchError, Wording, WrongValueError, first_few, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
@@ -73,6 +73,8 @@ class Subject:
             {} if like is None else {"num_classes": len(classes or like.classes), "in_channels": like.in_channels}
         )
         if read is None:
+            if given := [f"--{name.replace('_', '-')}" for name, value in vars(asked).items() if value]:
+                raise MismatchError(*worded("options-of-weights", options=", ".join(given)))
             own = zoo.own(model, {**otherwise, **options})
             return cls(own.network, own, dict(options))
         own, fit, told = zoo.loaded(model, whole(read, model, options), options, asked, otherwise)
@@ -97,8 +99,7 @@ class Subject:
         told_apart = self._classes(data.num_classes)
         if not kept.get("classes") and told_apart != data.num_classes:
             raise MismatchError(
-                f"the weights have {told_apart} classes, and {data.name} has {data.num_classes}; give the --data that "
-                "they were trained on"
+                *worded("other-number-of-classes", theirs=told_apart, data=data.name, classes=data.num_classes)
             )
         if not kept.get("classes") and kept.get("data") != data.name and self.head is None:
             warnings.warn(
@@ -196,9 +197,17 @@ def prepared_for(
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:
-        trained_on = f", trained on {kept['data']}," if isinstance(kept.get("data"), str) else ""
+        known = isinstance(kept.get("data"), str)
+        trained_on = Wording(
+            *((f", trained on {kept['data']},", f" ({kept['data']}로 학습한 것)") if known else ("", ""))
+        )
         raise MismatchError(
-            f"the weights{trained_on} take images with {len(mean)} channels, and those of {data.name} have "
-            f"{data.in_channels}; give other --data"
+            *worded(
+                "weights-of-other-channels",
+                trained_on=trained_on,
+                theirs=len(mean),
+                data=data.name,
+                channels=data.in_channels,
+            )
         )
     return replace(data, statistics=data.statistics._replace(mean=mean, std=std)), "weights"

@@ -27,6 +27,7 @@ from reslab.errors import (
     WrongValueError,
     check_one_of,
     few,
+    told,
     worded,
 )
 from reslab.networks import zoo
@@ -204,16 +205,13 @@ def evaluate(
             "size (with own batches)": size is not None and not isinstance(data, Dataset),
         }
         if unused := [name for name, given in asked.items() if given]:
-            raise WrongValueError(f"a network of one's own is evaluated as it is, and takes no {', '.join(unused)}")
+            raise WrongValueError(*worded("own-network-takes-none", unused=", ".join(unused)))
         if isinstance(data, Dataset):
             data.part("train")  # whose statistics standardise
             data = data if size is None else replace(data, size=size)
         return _own(model, data.batches(part) if isinstance(data, Dataset) else map(pair, data), loss)
     if weights is None or loss is not None or not isinstance(data, Dataset):
-        raise WrongValueError(
-            "a network by its name takes weights and a data set; own loaders and losses are for own networks: "
-            "evaluate(my_network, data=loader)"
-        )
+        raise WrongValueError(*worded("loader-of-own-networks"))
     chosen = weights if is_word(weights) else locate(weights, model)
     subject, data = Subject.of(model, chosen, options, asked=Asked(zero_pad, raw=raw), like=data).seeing(data, size)
     layout = fastest_layout(subject.network, data.sample(part, 2)[0])
@@ -334,10 +332,7 @@ def predict(
     kept = dict((subject.metadata or {}).get("preprocessing", {}))
     names = kept.pop("classes", None)
     if not {"mean", "std"} <= kept.keys():
-        raise MissingError(
-            f"{weights} does not state how images are normalised; write a file that does with `reslab weights`, "
-            "--mean and --std"
-        )
+        raise MissingError(*worded("not-said-how-normalised", weights=weights))
     count = len(kept["mean"])
     channels, *_ = getattr(subject.network, "input_shape", (count,))  # a factory's network has none
     if count != channels:
@@ -354,14 +349,16 @@ def predict(
                 broken.append(str(path))
                 continue
             data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
-            scores = logits_of(subject.network(data.test[0]))
+            pixels = data.test[0]
+            with told(f"{model} on an image of {'×'.join(map(str, pixels.shape[2:]))}", MismatchError):
+                scores = logits_of(subject.network(pixels))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
-                raise UnseenError(f"{model} does not return class scores for an image")
+                raise UnseenError(*worded("no-scores-of-an-image", model=model))
             if names and len(names) != scores.shape[1]:
                 raise MismatchError(
                     *worded("classes-of-others", weights=weights, names=len(names), classes=scores.shape[1])
                 )
-            if not scores.isfinite().all():
+            if not scores.amax(1).isfinite().all():  # a class that is ruled out has minus infinity
                 raise UnseenError(*worded("scores-not-finite", model=model, image=path))
             shares = scores.float().softmax(1)[0]
             best = shares.topk(min(top, len(shares)))

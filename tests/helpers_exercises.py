@@ -8,7 +8,7 @@ from typing import Any
 
 from reslab.errors import Language
 from reslab.exercises import sheets, tasks
-from reslab.exercises.grading import Part, Task, judge
+from reslab.exercises.grading import Part, Task, judge_part
 from reslab.exercises.judgement import Judgement
 
 
@@ -49,7 +49,7 @@ def judged(part: Part, answer: Any, seed: int = 0) -> Judgement:
     code = getattr(answer, "__code__", None)
     module.__file__ = code.co_filename if code else __file__  # where lines of the answer are looked for
     setattr(module, part.name, answer)
-    return judge(Task("0.0", [part]), module, seed)[0]
+    return judge_part(Task("0.0", [part]), part, module, seed)
 
 
 def part(right: Any, *cases: tuple[Any, ...]) -> Part:

@@ -53,7 +53,12 @@ def test_messages_take_the_same_values_in_both_languages() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["data.dataset", "trained", *(f"commands.{name}" for name in ("analyze", "speedrun", "train", "weights"))]
+    "module",
+    [
+        "data.dataset",
+        "trained",
+        *(f"commands.{name}" for name in ("analyze", "doctor", "speedrun", "train", "weights")),
+    ],
 )
 def test_results_are_told_with_the_same_values_in_both_languages(module: str) -> None:
     words = import_module(f"reslab.{module}").WORDS

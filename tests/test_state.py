@@ -2,6 +2,7 @@
 
 import io
 
+import numpy as np
 import pytest
 import torch
 from helpers import refused, snapshot
@@ -211,3 +212,28 @@ def test_convolutions_in_whole_float32_are_as_before_afterwards(newer: bool, mon
     finally:
         if newer:
             cudnn.conv.fp32_precision = before
+
+
+class Holds(nn.Module):
+    """Writes into a tensor in a tuple, and into an array of NumPy's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = (torch.zeros(4), (torch.zeros(2), "text"))
+        self.usage = np.zeros(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.hidden[0].add_(1)
+        self.hidden[1][0].add_(1)  # type: ignore[union-attr]
+        self.usage[0] += 1
+        return x
+
+
+def test_tensors_in_tuples_and_arrays_are_put_back_too() -> None:
+    network = Holds()
+    hidden, usage = network.hidden, network.usage
+    with preserve(network):
+        network(torch.zeros(1))
+        assert network.hidden[0].sum() == 4 and network.usage[0] == 1
+    assert network.hidden is hidden and network.usage is usage
+    assert not hidden[0].any() and not hidden[1][0].any() and not usage.any()  # type: ignore[union-attr]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_view, check_alone, evaluating
 from reslab.analysis.sweeping import entered
-from reslab.errors import WrongValueError
+from reslab.errors import Wording, WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
@@ -115,9 +115,7 @@ def alike(
             fewer than four images in all or per mini-batch.
     """
     if batch < SMALLEST or len(images) < SMALLEST:
-        raise WrongValueError(
-            f"CKA needs at least {SMALLEST} images per batch; got {len(images)}, in batches of {batch}"
-        )
+        raise WrongValueError(*worded("cka-of-too-few", least=SMALLEST, count=len(images), batch=batch))
     one = as_view(network, images)
     two = one if other is None else as_view(other, images)
     total = torch.zeros(len(one), len(two), dtype=torch.float64, device=images.device)
@@ -125,7 +123,14 @@ def alike(
     sizes = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     with evaluating(one), evaluating(two), torch.inference_mode():
         for view in (one, two):
-            check_alone(view.whole, images, "representations depend on the mini-batches; give it statistics")
+            check_alone(
+                view.whole,
+                images,
+                Wording(
+                    "representations depend on the mini-batches; give it statistics",
+                    "표현이 미니배치에 따라 달라진다. 이동 통계를 갖추어 준다",
+                ),
+            )
         for start in range(0, len(images), batch):
             x = images[start : start + batch]
             if (count := len(x)) < SMALLEST:

@@ -20,7 +20,7 @@ from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network, evaluating, path_in
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
-from reslab.errors import UnknownNameError, UnseenError, WrongValueError
+from reslab.errors import UnknownNameError, UnseenError, WrongValueError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -154,9 +154,7 @@ def loss_smoothness(
             not fit.
     """
     if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
-        raise WrongValueError(
-            f"steps must be above 0, got multiples {list(multiples)} of the learning rate {learning_rate}"
-        )
+        raise WrongValueError(*worded("multiples-out-of-range", multiples=list(multiples), rate=learning_rate))
     network = as_network(network, images)
     start = _trained(network)
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
@@ -170,7 +168,7 @@ def loss_smoothness(
         value, gradient = measure(start)
         norm = _norm(gradient.values())
         if norm == 0:
-            raise UnseenError("the gradient is zero, so there is no direction to step in")
+            raise UnseenError(*worded("gradient-is-zero"))
         steps = torch.tensor([learning_rate * multiple for multiple in multiples], dtype=torch.float64)
         losses, changes = [], []
         for step in steps.tolist():
@@ -221,7 +219,7 @@ def covariate_shift(
             not exist.
     """
     if not learning_rate > 0:
-        raise WrongValueError(f"learning_rate must be above 0, got {learning_rate}")
+        raise WrongValueError(*worded("rate-out-of-range", rate=learning_rate))
     network = as_network(network, images)
     start = _trained(network)
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
@@ -233,7 +231,7 @@ def covariate_shift(
         said = {module: path_in(network, module) or type(network).__name__ for module in order}
         known = [said[module] for module, names in order.items() if any(start[name].dim() > 1 for name in names)]
         if unknown := set(layers or ()) - set(known):
-            raise UnknownNameError(f"no layer {sorted(unknown)[0]!r}; known: {', '.join(known)}")
+            raise UnknownNameError(*worded("no-layer", name=sorted(unknown)[0], names=", ".join(known)))
         current = dict(leaves)
         for module, names in order.items():
             if said[module] in (known if layers is None else layers):
@@ -247,7 +245,7 @@ def covariate_shift(
 def _trained(network: nn.Module) -> dict[str, Tensor]:
     trained = {name: parameter.detach() for name, parameter in network.named_parameters() if parameter.requires_grad}
     if not trained:
-        raise UnseenError("the network has no trainable parameters: requires_grad is off for all of them")
+        raise UnseenError(*worded("nothing-trainable"))
     return trained
 
 

@@ -26,7 +26,7 @@ from reslab.analysis.subject import (
     evaluating,
     loss_value,
 )
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, Wording, worded
 from reslab.gates.gating import Block
 from reslab.gates.recording import Recorder
 from reslab.gates.view import View
@@ -128,13 +128,13 @@ def direction(
     view.check_images_first()
     for block, place in zip(view.blocks, view.plan.places, strict=True):
         if not place.plain:
-            raise UnseenError(
-                f"block {block.name} is not a plain sum of a shortcut and a branch, so its direction is not defined"
-            )
+            raise UnseenError(*worded("direction-of-no-sum", name=block.name))
     found = []
     with evaluating(view, images if batch_statistics else None), torch.enable_grad():
         view.network.requires_grad_(False)
-        check_alone(view.whole, images, "its loss has no gradient of its own")
+        check_alone(
+            view.whole, images, Wording("its loss has no gradient of its own", "그 이미지만의 손실과 기울기가 없다")
+        )
         for start in range(0, len(images), BATCH):
             batch = slice(start, start + BATCH)
             found.append(_of_batch(view, images[batch], labels[batch], loss))

@@ -54,14 +54,9 @@ def dense_blocks(network: nn.Module) -> list[DenseBlock]:
             following = [reader for reader in after_block if inputs(reader) == starts[-1]][:1]
             found.append(DenseBlock((*(convolutions[0] for convolutions in layers), *following), starts))
     if not found:
-        raise UnseenError(
-            "the network has no dense blocks, that is, modules in which each layer takes the outputs of all earlier "
-            "layers"
-        )
+        raise UnseenError(*worded("no-dense-blocks"))
     if any(isinstance(reader, nn.Conv2d) and reader.groups > 1 for block in found for reader in block.readers):
-        raise UnseenError(
-            "a layer of a dense block begins with a grouped convolution, whose weights are not one per input channel"
-        )
+        raise UnseenError(*worded("grouped-dense-layer"))
     return found
 
 

@@ -20,7 +20,7 @@ from reslab.analysis.removal import importance, remove_each, remove_random, reor
 from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value, out_of_view
 from reslab.analysis.twin import without_batchnorm
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.planning import Live
 from reslab.progress import Progress, silent
@@ -249,7 +249,7 @@ def through_training(
         UserError: if the network has no blocks, labels and images do not fit, or there is no step to take.
     """
     if min(steps, every, batch_size) < 1:
-        raise WrongValueError(f"steps, every and batch_size must be at least 1, got {steps}, {every} and {batch_size}")
+        raise WrongValueError(*worded("flow-out-of-range", steps=steps, every=every, batch_size=batch_size))
     check_batch(images, labels, loss)
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)  # for layers that draw
@@ -273,10 +273,12 @@ def through_training(
                     break
                 at.append(step)
                 flows.append(gradient_flow(view, images[batch], labels[batch], loss=loss))
+            progress("training-flow", step, steps)
+            if step == steps:
+                break
             optimizer.zero_grad()
             loss_value(loss, trained(images[batch]), labels[batch]).backward(inputs=learning)
             optimizer.step()
-            progress("training-flow", step, steps)
     return TrainingFlow(at, flows)
 
 

@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from reslab.analysis.subject import ROUNDING, agree
 from reslab.errors import check_one_of
+from reslab.gates.checks import has_hooks
 from reslab.gates.inputs import in_dtype
 from reslab.gates.planning import Live
 from reslab.gates.view import View
@@ -124,10 +125,11 @@ def in_place_relus(view: View) -> list[str]:
 
 
 def _single_calls(view: View) -> dict[fx.Node, nn.Module]:
-    """Return the calls of modules that are called exactly once, with the modules."""
+    """Return the calls of modules that are called exactly once, and have no hooks, with the modules."""
     nodes = [node for node in view.plan.graph.nodes if node.op == "call_module"]
     counts = Counter(node.target for node in nodes)
-    return {node: view.get_submodule(str(node.target)) for node in nodes if counts[node.target] == 1}
+    called = {node: view.get_submodule(str(node.target)) for node in nodes if counts[node.target] == 1}
+    return {node: module for node, module in called.items() if not has_hooks(module)}
 
 
 def _path(call: fx.Node) -> str:

@@ -20,9 +20,8 @@ from torch.func import jacrev, vjp
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_view, check_alone, evaluating
 from reslab.analysis.sweeping import entered
-from reslab.errors import UnknownNameError, UnseenError, WrongValueError
+from reslab.errors import UnknownNameError, UnseenError, Wording, WrongValueError, worded
 from reslab.gates.asking import Which
-from reslab.gates.following import sketched
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
@@ -180,19 +179,19 @@ def jacobian(
             derivative (fused attention) and only the extremes are asked for.
     """
     if method not in ("auto", "all", "extreme"):
-        raise UnknownNameError(f'no method {method!r}; known: "auto", "all" and "extreme"')
+        raise UnknownNameError(*worded("no-jacobian-method", method=method))
     if steps < 1:
-        raise WrongValueError(f"steps must be at least 1, got {steps}")
+        raise WrongValueError(*worded("too-few-steps", steps=steps))
     seen = as_view(network, images)
     seen.check_images_first()
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
         images = in_dtype(images, dtype)
-        network = copied(seen.network).to(dtype).requires_grad_(False)
-        exact = View(
-            network, sketched(images), seen.declarations, frozenset(seen.fixed), output=seen.output, writes=seen.writes
+        exact = copied(seen).to(dtype).requires_grad_(False)
+        assert isinstance(exact, View)
+        check_alone(
+            exact.whole, images, Wording("no block has a Jacobian at a single image", "한 이미지에서의 야코비안이 없다")
         )
-        check_alone(exact.whole, images, "no block has a Jacobian at a single image")
         inputs = _inputs(exact, images)
         found = [
             _measure(exact, index, *inputs[index], method, steps, seed) for index in each(indices, "jacobian", progress)
@@ -215,10 +214,7 @@ def _indices(seen: View, blocks: Which | Sequence[Which] | None) -> list[int]:
     indices = [seen.index(block) for block in asked]
     for index in indices:
         if seen.blocks[index].kind == "concat":
-            raise UnseenError(
-                f"block {seen.blocks[index].name} is a dense layer, which concatenates and does not add, so it has no "
-                "Jacobian I + J_F"
-            )
+            raise UnseenError(*worded("jacobian-of-dense-layer", name=seen.blocks[index].name))
     return indices
 
 
@@ -252,7 +248,7 @@ def _measure(
                 rows.append([*extremes(block, x, steps, seed), torch.empty(0)])
             except NotImplementedError as error:
                 raise UnseenError(
-                    f'block {found.name} has no forward derivative; use method="all": {str(error).splitlines()[0]}'
+                    *worded("no-forward-derivative", name=found.name, reason=str(error).splitlines()[0])
                 ) from error
     largest, smallest, largest_residual, smallest_residual, zero_rows, values = (
         torch.stack(column).cpu() for column in zip(*rows, strict=True)

@@ -122,9 +122,9 @@ def landscape(
     if points < 3 or points % 2 == 0:
         raise WrongValueError(*worded("points-without-centre", points=points))
     if dimensions not in (1, 2):
-        raise WrongValueError(f"dimensions must be 1 or 2, got {dimensions}")
+        raise WrongValueError(*worded("landscape-dimensions", dimensions=dimensions))
     if not radius > 0:
-        raise WrongValueError(f"radius must be above 0, got {radius}")
+        raise WrongValueError(*worded("landscape-radius", radius=radius))
     network = as_network(network, images)
     generator = torch.Generator().manual_seed(seed)
     directions = [filter_normalised(network, generator) for _ in range(dimensions)]
@@ -166,7 +166,7 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
         direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
     if not any(step.any() for step in direction.values()):
-        raise UnseenError("the network has no filters to move: it has no convolution and no linear layer")
+        raise UnseenError(*worded("no-filters"))
     return direction
 
 

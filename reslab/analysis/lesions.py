@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from reslab.analysis.inference import Precision
 from reslab.analysis.subject import Images, Labels, Loss, as_view, careful
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
-from reslab.errors import UnknownNameError, WrongValueError
+from reslab.errors import UnknownNameError, WrongValueError, worded
 from reslab.gates.gating import Gates, Setting, Standing
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
@@ -80,9 +80,9 @@ def lesions(
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise UnknownNameError(f"no replacement {kind!r}; known: {', '.join(KINDS)}")
+            raise UnknownNameError(*worded("no-replacement", kind=kind, names=", ".join(KINDS)))
     if "resample" in kinds and len(images) < 2:
-        raise WrongValueError("a value is replaced by another image's, so one image is not enough; give at least two")
+        raise WrongValueError(*worded("one-image-of-lesions"))
     view = as_view(network, images)
     if set(kinds) != {"zero"}:
         view.check_images_first()
@@ -90,7 +90,7 @@ def lesions(
     generator = torch.Generator().manual_seed(seed)
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
-        if "resample" in kinds and len(images) % batch == 1:
+        while "resample" in kinds and len(images) % batch == 1:
             batch -= 1  # so that the last batch has more than one image
         means = _means(fast, images, labels, batch) if "mean" in kinds else {}
         total = torch.zeros(len(kinds) * n + 1, 4, dtype=torch.float64)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reslab.analysis.inference import faster
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view, check_batch, loss_value
-from reslab.errors import UnseenError, WrongValueError
+from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.planning import Live
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
@@ -237,10 +237,7 @@ def sample_paths(
     n = len(view)
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
-        raise WrongValueError(
-            f"lengths must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got {lengths} "
-            f"and {draws}"
-        )
+        raise WrongValueError(*worded("lengths-out-of-range", blocks=n, lengths=lengths, draws=draws))
     generator = torch.Generator().manual_seed(seed)
     norms = []
     with torch.enable_grad():
@@ -279,10 +276,7 @@ def _chain(network: nn.Module, images: Tensor, labels: Tensor, loss: Loss) -> Vi
     check_batch(images, labels, loss)
     if not view.is_chain:
         kinds = ", ".join(sorted({block.kind for block in view.blocks}))
-        raise UnseenError(
-            f"path lengths are defined for a chain of residual blocks, and this network's blocks ({kinds}) do not "
-            "form one"
-        )
+        raise UnseenError(*worded("no-chain-of-paths", kinds=kinds))
     view.check_images_first()
     return view
 
@@ -297,9 +291,7 @@ def _record(view: View, images: Tensor, labels: Tensor, loss: Loss) -> tuple[lis
         # a copy, as in-place activations may change it
         shortcut, branches = view.sides(index, live._replace(stream=before.clone()))
         if any(branch.shape != shortcut.shape for branch in branches):
-            raise UnseenError(
-                f"block {view.blocks[index].name} adds values of different shapes, which its path lengths do not cover"
-            )
+            raise UnseenError(*worded("sum-of-other-shapes", name=view.blocks[index].name))
         links.append(_Link(before, shortcut, branches))
         with torch.no_grad():
             live = Live(sum(branches, shortcut), view.beside_after(index, live))

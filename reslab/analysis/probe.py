@@ -16,7 +16,7 @@ from reslab.analysis.alike import outputs
 from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Classes, Images, analysis, as_view, check_batch, check_repeatable, evaluating
 from reslab.analysis.sweeping import batch_of, batches
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
 
@@ -94,7 +94,7 @@ def probe(
     """
     check_batch(images, labels)
     if len(images) < 4 or ridge <= 0:
-        raise WrongValueError(f"a probe needs at least four images and a ridge above 0; got {len(images)} and {ridge}")
+        raise WrongValueError(*worded("probe-of-too-few", count=len(images), ridge=ridge))
     view = as_view(network, images)
     features: list[list[Tensor]] = [[] for _ in view.blocks]
     with evaluating(view), torch.inference_mode():

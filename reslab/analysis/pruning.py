@@ -15,7 +15,7 @@ from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared, to_the_end, wrong_answers
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
@@ -108,7 +108,7 @@ def prune(
     n = len(view)
     steps = max(1, n // 2) if steps is None else steps
     if not 1 <= steps <= n:
-        raise WrongValueError(f"steps must lie between 1 and the number of blocks, {n}; got {steps}")
+        raise WrongValueError(*worded("steps-out-of-range", blocks=n, steps=steps))
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
         gates = torch.ones(n, device=images.device)

@@ -16,7 +16,7 @@ from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Classes, Images, Labels, Loss, analysis, as_view, check_batch, loss_value
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
-from reslab.errors import UnseenError, WrongValueError
+from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.planning import Live
 from reslab.gates.view import View
@@ -220,10 +220,7 @@ def remove_random(
     n = len(view)
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
-        raise WrongValueError(
-            f"counts must lie between 0 and the number of blocks, {n}, and draws must be at least 1; got "
-            f"{list(counts)} and {draws}"
-        )
+        raise WrongValueError(*worded("counts-out-of-range", blocks=n, counts=list(counts), draws=draws))
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
     for row, count in zip(gates, counts, strict=True):
@@ -283,9 +280,9 @@ def reorder(
     """
     view = as_view(network, images)
     if not view.is_chain:
-        raise UnseenError("blocks can be swapped only in a chain of residual blocks")
+        raise UnseenError(*worded("swaps-need-a-chain"))
     if draws < 1 or not swaps or min(swaps) < 0:
-        raise WrongValueError(f"swaps must be at least 0, and draws at least 1; got {list(swaps)} and {draws}")
+        raise WrongValueError(*worded("swaps-out-of-range", swaps=list(swaps), draws=draws))
     movable = [
         index
         for index, block in enumerate(view.blocks)
@@ -308,7 +305,7 @@ def reorder(
     ]
     groups = [group for group in groups if len(group) > 1]
     if not groups:
-        raise UnseenError("no stage of this network has two blocks of the same shape, so none can be swapped")
+        raise UnseenError(*worded("nothing-to-swap"))
     generator = torch.Generator().manual_seed(seed)
     orders = [list(range(len(view)))]
     for count in swaps:

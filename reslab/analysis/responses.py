@@ -14,7 +14,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_network, evaluating, path_in
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,8 +91,8 @@ def responses(
     ):
         network(images)
     if not recorder.found:
-        size = "" if kernel is None else f" of size {kernel}×{kernel}; kernel=None measures all sizes"
-        raise UnseenError(f"the network has no convolution{size}")
+        missing = worded("no-convolution") if kernel is None else worded("no-convolution-of-size", kernel=kernel)
+        raise UnseenError(*missing)
     return Responses(tuple(recorder.found))
 
 

@@ -18,7 +18,7 @@ from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure, per_block
 from reslab.analysis.subject import Images, Labels, Loss, analysis, as_view
 from reslab.analysis.sweeping import batches, in_other_memory, loss_at, prepared
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.planning import Live
 from reslab.gates.view import View
@@ -107,7 +107,7 @@ def shapley(
             is no permutation.
     """
     if permutations < 1:
-        raise WrongValueError(f"permutations must be at least 1, got {permutations}")
+        raise WrongValueError(*worded("no-permutation", permutations=permutations))
     view = as_view(network, images)
     n = len(view)
     generator = torch.Generator().manual_seed(seed)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_network, check_alone, evaluating
-from reslab.errors import MismatchError, WrongValueError
+from reslab.errors import MismatchError, Wording, WrongValueError, worded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,23 +92,19 @@ def shattering(
             does not accept the images, or these are not two different ones.
     """
     if not 1 <= lags < points:
-        raise WrongValueError(
-            f"lags must lie between 1 and {points - 1}, one less than the {points} points; got {lags}"
-        )
+        raise WrongValueError(*worded("lags-out-of-range", last=points - 1, points=points, lags=lags))
     if not isinstance(images, Tensor) or not images.is_floating_point():
         given = images.dtype if isinstance(images, Tensor) else "several inputs"
-        raise WrongValueError(f"the ends of a line must be floating-point images, got {given}")
+        raise WrongValueError(*worded("line-of-no-floats", given=given))
     if len(images) != 2 or torch.equal(images[0], images[1]):
-        raise WrongValueError(
-            f"expected two different images, the ends of the line, of shape [2, …]; got {list(images.shape)}"
-        )
+        raise WrongValueError(*worded("line-of-two-images", shape=list(images.shape)))
     network = as_network(network, images)
     places = torch.linspace(0, 1, points, dtype=images.dtype, device=images.device).reshape(
         -1, *[1] * (images.dim() - 1)
     )
     line = torch.lerp(images[:1], images[1:], places)
     with evaluating(network, line if batch_statistics else None):
-        check_alone(network, images, "no point has a gradient of its own")
+        check_alone(network, images, Wording("no point has a gradient of its own", "점마다의 기울기가 따로 없다"))
         gradients = np.concatenate([_gradients(network, part, logit) for part in line.split(CHUNK)])
     noise = np.random.default_rng(seed).standard_normal((points, 1000))
     return Shattering(
@@ -141,8 +137,6 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
         out = network(x)
         if not isinstance(out, Tensor) or out.dim() != 2 or not 0 <= logit < out.shape[1]:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise MismatchError(
-                f"there is no logit {logit}: the network's output is {shape}; expected [B, more than {logit}]"
-            )
+            raise MismatchError(*worded("no-logit", logit=logit, shape=shape))
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
     return gradient.flatten(1).double().cpu().numpy()

@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import ROUNDING, Images, agree, analysis, as_view, check_alone, evaluating
-from reslab.errors import UnseenError, WrongValueError, worded
+from reslab.errors import UnseenError, Wording, WrongValueError, worded
 from reslab.gates.flow import reached
 from reslab.gates.following import Runner
 from reslab.gates.gating import Block
@@ -155,7 +155,7 @@ def split(
         raise UnseenError(*worded("cannot-be-split"))
     found = []
     with evaluating(view):
-        check_alone(view.whole, images, "it cannot be split by itself")
+        check_alone(view.whole, images, Wording("it cannot be split by itself", "그 이미지만 따로 나눌 수 없다"))
         exact = copied(view).double().eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
@@ -165,7 +165,7 @@ def split(
             with torch.no_grad():
                 own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):
-                raise UnseenError("the network gives other outputs in float64, so the parts would not be its own")
+                raise UnseenError(*worded("other-in-float64"))
             found.append((parts.cpu(), logits.cpu()))
             progress("split", min(start + BATCH, len(images)), len(images))
     parts, logits = (torch.cat(column, -2) for column in zip(*found, strict=True))
@@ -181,12 +181,10 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     tail = _Tail(exact)
     logits = tail.run(x, None)
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        raise UnseenError("the network does not return logits [B, classes], so there is nothing to split")
+        raise UnseenError(*worded("no-logits-to-split"))
     if classes is not None:
         if len(set(classes)) < 2 or not all(0 <= each < logits.shape[1] for each in classes):
-            raise WrongValueError(
-                f"classes must be at least two numbers from 0 to {logits.shape[1] - 1}, got {list(classes)}"
-            )
+            raise WrongValueError(*worded("split-classes", last=logits.shape[1] - 1, classes=list(classes)))
         logits = logits[:, list(classes)]
     sources = [tail.added[node] for node in tail.starts] + [made for made, _ in tail.biased]
     amounts = [source.detach() for source in sources[: len(tail.starts)]] + [offset for _, offset in tail.biased]
@@ -200,11 +198,7 @@ def _of_batch(exact: View, x: Tensor, classes: Sequence[int] | None) -> tuple[Te
     logits = logits.detach()
     missing = (parts.sum(0) - logits).abs().max() / logits.abs().max().clamp_min(torch.finfo(logits.dtype).tiny)
     if not missing <= TOLERANCE:
-        raise UnseenError(
-            f"the parts do not add up to the logits (relative error {missing.item():.1g}): with masks and statistics "
-            "fixed, the way from the blocks to the logits is not linear, or it adds something that is not a "
-            "layer's bias"
-        )
+        raise UnseenError(*worded("split-not-linear", error=missing.item()))
     return parts, logits
 
 
@@ -229,7 +223,7 @@ class _Tail(Runner):
             self.added[n] = value.detach().requires_grad_()
             return self.added[n].clone()  # as it may be added to in place
         if n in self.on_the_way and isinstance(value, Tensor) and value.requires_grad and n.op == "call_module":
-            self._note_bias(n, value)
+            return self._noted(n, value)
         return value
 
     def call_module(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -237,9 +231,7 @@ class _Tail(Runner):
         module = self.module.get_submodule(str(target))
         if isinstance(module, nn.LayerNorm) and torch.is_grad_enabled():
             return self._layer_norm(args[0], module.normalized_shape, module.weight, module.bias, module.eps)
-        out = module(*args, **kwargs)
-        # the output of a layer with a bias is kept, and may be overwritten in place
-        return out.clone() if isinstance(module, _BIASED) else out
+        return module(*args, **kwargs)
 
     def call_function(self, target: fx.node.Target, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run a function; `layer_norm` likewise."""
@@ -266,12 +258,15 @@ class _Tail(Runner):
         self.biased.append((out, bias.expand_as(out)))
         return out.clone()
 
-    def _note_bias(self, n: fx.Node, value: Tensor) -> None:
+    def _noted(self, n: fx.Node, value: Tensor) -> Tensor:
+        """Note the output of a layer with a bias, and return a copy, as that may be overwritten in place."""
         module = self.module.get_submodule(str(n.target))
-        if isinstance(module, _BIASED):
-            taken = self.env[n.all_input_nodes[0]]
-            with torch.no_grad():
-                self.biased.append((value, module(torch.zeros_like(taken)).expand_as(value)))
+        if not isinstance(module, _BIASED):
+            return value
+        taken = self.env[n.all_input_nodes[0]]
+        with torch.no_grad():
+            self.biased.append((value, module(torch.zeros_like(taken)).expand_as(value)))
+        return value.clone()
 
 
 _BIASED = (_BatchNorm, _ConvNd, nn.Linear)

@@ -15,10 +15,10 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.utils._pytree import tree_leaves, tree_map
 
 from reslab.analysis.declared import with_needs
-from reslab.errors import MismatchError, UnseenError, WrongValueError, told, worded
+from reslab.errors import MismatchError, UnseenError, Wording, WrongValueError, told, worded
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.inputs import Inputs, Output, Whole, cloned, is_written, outputs_by_name, tensors_of
-from reslab.gates.making import view
+from reslab.gates.making import made_view, view
 from reslab.gates.view import View
 from reslab.gates.wrapped import unwrapped
 from reslab.state import preserve, whole_float32
@@ -141,7 +141,8 @@ def _answering(network: nn.Module, images: Any, output: Output) -> nn.Module:
     whole = Whole(network, sketched(images), output)
     if images is not None:
         whole.writes = _writes(whole, images)
-    return whole if output is not None or whole.keys or whole.writes else network
+    wrapped = output is not None or whole.keys or whole.writes or isinstance(images, Inputs)
+    return whole if wrapped else network
 
 
 def path_in(network: nn.Module, path: str) -> str:
@@ -160,18 +161,15 @@ def _detached(name: str, values: Any) -> Any:
         values = dict(values) if isinstance(values, Mapping) else values  # of whatever class, such as a tokenizer's
         parts = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
         if not parts or len({part.shape[:1] for part in parts}) != 1:
-            raise WrongValueError(
-                f"images in a {type(values).__name__} must be tensors [B, …] with the same B, got {shapes_of(values)}"
-            )
+            raise WrongValueError(*worded("images-of-two-counts", kind=type(values).__name__, shapes=shapes_of(values)))
         return Inputs(tree_map(lambda leaf: _detached("parts", leaf) if isinstance(leaf, Tensor) else leaf, values))
     if not isinstance(values, Tensor):
-        raise WrongValueError(
-            f"{name} must be a tensor [B, …], got {type(values).__name__}; join a loader's batches with torch.cat"
-        )
+        raise WrongValueError(*worded("no-tensor", name=name, kind=type(values).__name__))
     if not values.dim() or not len(values):
-        raise WrongValueError(f"{name} must be a tensor [B, …] with B at least 1, got {list(values.shape)}")
-    if not values.isfinite().all():
-        raise WrongValueError(f"{name} must be finite, and contain NaN or infinity")
+        raise WrongValueError(*worded("empty-tensor", name=name, shape=list(values.shape)))
+    # a mask that is added has minus infinity, and labels are whatever an own loss takes
+    if name != "labels" and not (~values.isnan() if name == "parts" else values.isfinite()).all():
+        raise WrongValueError(*worded("tensor-not-finite", name=name))
     return values.clone() if values.is_inference() else values.detach()
 
 
@@ -188,7 +186,9 @@ def as_view(network: nn.Module, images: Tensor, like: nn.Module | None = None) -
     check_weights(_alone(network))
     declared = like.declarations if isinstance(like, View) else None
     chosen = network.output if isinstance(network, Whole) else None
-    return view(_alone(network), images[:2], blocks=declared, output=chosen)
+    return made_view(
+        _alone(network), images[:2], declared or {}, chosen, writes=isinstance(network, Whole) and network.writes
+    )
 
 
 def as_network(network: nn.Module, images: Tensor) -> nn.Module:
@@ -227,19 +227,16 @@ def check_weights(network: nn.Module) -> None:
     """
     for name, parameter in network.named_parameters():
         if parameter.is_meta:
-            raise UnseenError(
-                f"parameter {name} is on the meta device, which holds shapes without numbers; build the "
-                "network on a real device"
-            )
+            raise UnseenError(*worded("parameter-on-meta", name=name))
         if not parameter.isfinite().all():
-            raise UnseenError(f"parameter {name} contains NaN or infinity, so an analysis would be meaningless")
+            raise UnseenError(*worded("parameter-not-finite", name=name))
     for name, buffer in network.named_buffers():
         if buffer.isnan().any():
-            raise UnseenError(f"buffer {name} contains NaN, so an analysis would be meaningless")
+            raise UnseenError(*worded("buffer-not-finite", name=name))
         path, _, kind = name.rpartition(".")
         infinite = kind in ("running_mean", "running_var") and not buffer.isfinite().all()
         if infinite or (kind == "running_var" and bool((buffer < 0).any())):
-            raise UnseenError(f"BatchNorm {path} has impossible statistics: an infinite value, or a variance below 0")
+            raise UnseenError(*worded("impossible-statistics", path=path))
 
 
 def agree(answers: Any, others: Any, tolerance: float) -> bool:
@@ -268,13 +265,10 @@ def check_repeatable(network: Callable[[Any], Any], images: Tensor) -> None:
     """
     with torch.no_grad():
         if not agree(network(images[:32]), network(images[:32]), ROUNDING):
-            raise UnseenError(
-                "the network gives different outputs for the same input (dropout that is always on?), so effects "
-                "cannot be told from chance"
-            )
+            raise UnseenError(*worded("random-outputs"))
 
 
-def check_alone(network: Callable[[Any], Any], images: Tensor, so: str) -> None:
+def check_alone(network: Callable[[Any], Any], images: Tensor, so: Wording) -> None:
     """Reject a network whose output for an image is not of that image alone; `so` is what follows from it.
 
     Raises:
@@ -282,27 +276,35 @@ def check_alone(network: Callable[[Any], Any], images: Tensor, so: str) -> None:
     """
     check_repeatable(network, images)
     if not answers_alone(network, images):
-        raise UnseenError(
-            f"the output for an image depends on the rest of its batch (BatchNorm without statistics?), so {so}"
-        )
+        raise UnseenError(*worded("not-alone", so=so))
 
 
 def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
     """Return whether an image's output, in the network's current mode, is independent of the rest of its batch."""
 
-    def beside_others(part: Any) -> Any:
+    def beside_another(part: Any) -> Any:
         """Return the part beside one whose mean and whose largest value are others."""
         if not isinstance(part, Tensor):
             return part
         return torch.cat([part, -3 * part if part.is_floating_point() else torch.zeros_like(part)])
 
-    with torch.no_grad(), suppress(ValueError):  # of a network that takes no single image
-        alone, beside = (tensors_of(network(batch)) for batch in (images[:1], tree_map(beside_others, images[:1])))
-        tolerance = max(
-            (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
-        )
-        return agree(alone, [answer[:1] if answer.dim() else answer for answer in beside], max(tolerance, ROUNDING))
-    return False
+    def beside_a_bright_one(part: Any) -> Any:
+        """Return the part beside one that is its largest value everywhere."""
+        return torch.cat([part, part.amax().expand_as(part)]) if isinstance(part, Tensor) else part
+
+    with torch.no_grad():
+        try:
+            alone = tensors_of(network(images[:1]))
+        except ValueError:  # it takes no single image
+            return False
+        try:
+            beside = tensors_of(network(tree_map(beside_another, images[:1])))
+        except Exception:  # it may refuse values that no image has
+            beside = tensors_of(network(tree_map(beside_a_bright_one, images[:1])))
+    tolerance = max(
+        (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
+    )
+    return agree(alone, [answer[:1] if answer.dim() else answer for answer in beside], max(tolerance, ROUNDING))
 
 
 @contextmanager
@@ -337,19 +339,21 @@ def check_batchnorms(network: nn.Module, answer: Callable[[Any], Any], images: T
         UserError: if another module keeps running statistics, in training mode; frozen ones are as they are.
     """
     others = {
-        path: module
+        (path, name): module
         for path, module in network.named_modules()
-        if "running_var" in module._buffers and not isinstance(module, _BatchNorm | _InstanceNorm)
+        if not isinstance(module, _BatchNorm | _InstanceNorm)
+        for name, value in {**vars(module), **module._buffers}.items()
+        if name.startswith(("running_", "moving_")) and isinstance(value, Tensor)
     }
     if not others:
         return
     with preserve(network), torch.no_grad():
-        before = {path: module.get_buffer("running_var").clone() for path, module in others.items()}
+        before = {place: getattr(module, place[1]).clone() for place, module in others.items()}
         network.train()
         with suppress(RuntimeError, ValueError):  # of one value per channel
             answer(images)
-        for path, module in others.items():
-            if not torch.equal(before[path], module.get_buffer("running_var")):
+        for (path, name), module in others.items():
+            if not torch.equal(before[path, name], getattr(module, name)):
                 raise UnseenError(*worded("batchnorm-of-ones-own", path=path or type(module).__name__))
 
 
@@ -386,7 +390,7 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     value = loss(outputs, labels)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
+        raise WrongValueError(*worded("loss-of-no-number", given=given))
     return value.reshape(())
 
 
@@ -397,14 +401,16 @@ def check_logits(logits: Any, labels: Tensor) -> None:
         UserError: if they are not logits `[B, classes]`, or a label has no class.
     """
     if not isinstance(logits, Tensor):
-        names = ", ".join(map(str, outputs_by_name(logits)))
-        which = f" of {names}; output= says which is meant" if names else ""
-        raise UnseenError(f"expected logits [B, classes], but the network returns a {type(logits).__name__}{which}")
+        kind, names = type(logits).__name__, ", ".join(map(str, outputs_by_name(logits)))
+        raise UnseenError(
+            *(worded("which-output", kind=kind, names=names) if names else worded("no-logits", kind=kind))
+        )
     lowest, highest = int(labels.min()), int(labels.max())
     if logits.dim() != 2 or len(logits) != len(labels) or lowest < 0 or highest >= logits.shape[1]:
         raise MismatchError(
-            f"labels from {lowest} to {highest} need outputs [B, {highest + 1} or more], but the network returns "
-            f"{list(logits.shape)}"
+            *worded(
+                "labels-without-outputs", lowest=lowest, highest=highest, needed=highest + 1, shape=list(logits.shape)
+            )
         )
 
 
@@ -416,7 +422,7 @@ def check_batch(images: Tensor, labels: Tensor, loss: Loss = F.cross_entropy) ->
     """
     if loss is F.cross_entropy and (labels.dtype != torch.int64 or labels.shape != (len(images),)):
         raise MismatchError(
-            f"labels must be int64 of shape [{len(images)}], one per image, got {labels.dtype} {list(labels.shape)}"
+            *worded("labels-of-other-shape", count=len(images), dtype=labels.dtype, shape=list(labels.shape))
         )
     if len(labels) != len(images):
-        raise MismatchError(f"labels must be one per image, for {len(images)} images, got {list(labels.shape)}")
+        raise MismatchError(*worded("labels-of-other-count", count=len(images), shape=list(labels.shape)))

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 from reslab.gates.view import View
 from reslab.gates.wrapped import unwrapped
 from reslab.state import copied
@@ -18,11 +18,9 @@ def without_batchnorm(network: nn.Module) -> nn.Module:
     network = network.network if isinstance(network, View) else unwrapped(network)
     normalisers = [(name, module) for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
     if not normalisers:
-        raise UnseenError("the network has no BatchNorm to remove")
+        raise UnseenError(*worded("no-batchnorm-to-remove"))
     for name, module in normalisers:
         if not type(module).__module__.startswith("torch.nn."):
-            raise UnseenError(
-                f"{name} is a {type(module).__name__}, which may do more than normalise, so it cannot be removed"
-            )
+            raise UnseenError(*worded("no-plain-batchnorm", name=name, kind=type(module).__name__))
     # wherever a copy would have one, also in plain lists
     return copied(network, {module: nn.Identity().train(module.training) for _, module in normalisers})

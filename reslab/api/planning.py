@@ -20,7 +20,7 @@ from reslab.errors import (
     worded,
 )
 from reslab.experiment.config import code_of
-from reslab.files import sha256, write_atomically, wrong_value
+from reslab.files import file_name, sha256, write_atomically, wrong_value
 from reslab.networks import zoo
 from reslab.networks.pretrained import is_word, pretrained
 from reslab.progress import Progress, silent
@@ -58,6 +58,7 @@ class Machine:
             UserError: if there is no such device, or it does not support the precision.
         """
         chosen = best_device() if device == "auto" else device
+        check(chosen, "32")
         exact = best_precision(chosen).value if precision == "auto" else precision
         check(chosen, exact)
         return cls(device=chosen, precision=exact, **others)
@@ -168,7 +169,7 @@ def _written(word: str, model: str, options: Mapping[str, Any]) -> Path:
 
     network, metadata, told = pretrained(model, word, options)
     content = to_bytes(network, model, told, metadata["preprocessing"])
-    name = "-".join(part.replace("/", "-").replace(":", "-") for part in (model, word))
+    name = "-".join(map(file_name, (model, word)))
     file = user_cache() / "trained" / f"{name}.safetensors"
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, content)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reslab.errors import MissingError
+from reslab.errors import MissingError, worded
 from reslab.files import Json, read_record
 from reslab.runs import RESULT, TRIAL, read_metrics
 from reslab.shapes import Outcome, TrialFile
@@ -22,17 +22,17 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
     """
     import pandas as pd
 
+    if absent := [str(directory) for directory in directories if not directory.is_dir()]:
+        raise MissingError(*worded("no-directories", names=", ".join(absent)))
     found = sorted({path.parent for directory in directories for path in directory.rglob(TRIAL)})
     if not found:
-        raise MissingError(
-            f"no runs below {', '.join(map(str, directories)) or 'nothing'}; give directories that contain runs"
-        )
+        raise MissingError(*worded("no-runs", where=", ".join(map(str, directories))))
     rows: list[Json] = []
     for path in found:
         about = _about(path)
         rows += [{**about, **line} for line in read_metrics(path)] if epochs else [{**about, **_result(path)}]
     if not rows:
-        raise MissingError(f"no epoch has ended yet below {', '.join(map(str, directories))}")
+        raise MissingError(*worded("no-epoch-yet", where=", ".join(map(str, directories))))
     return pd.DataFrame(rows)
 
 

@@ -4,7 +4,6 @@ Variants take turns in one process, but for what becomes of freed memory: it can
 processes of either kind take turns.
 """
 
-import multiprocessing
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from multiprocessing.connection import Connection
@@ -15,7 +14,7 @@ import torch.nn.functional as F
 
 from reslab.bench.timing import Timing, side_by_side
 from reslab.networks import zoo
-from reslab.processes import end, following_parent
+from reslab.processes import answer_of, following_parent
 from reslab.progress import Progress, each, silent
 from reslab.training.devices import Device, Precision, keep_freed_memory, native_precision, threads
 
@@ -68,7 +67,7 @@ def measure(
 
 
 def step(device: Device, precision: Precision, batch: int, *, channels_last: bool = True) -> Callable[[], None]:
-    """Return a training step as the lab takes it, on random images."""
+    """Return a training step on random images, in the way that the lab's are taken but for the loop around it."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -98,15 +97,8 @@ def _with_threads(count: int, take: Callable[[], None]) -> Callable[[], None]:
 
 def _in_a_process(keep: bool, precision: Precision, batch: int, rounds: int) -> float:
     """Return the median seconds of a step in a separate process."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=(there, keep, precision, batch, rounds, torch.get_num_threads()))
-    process.start()
-    there.close()
-    try:
-        return float(here.recv())
-    finally:
-        end([process])
+    count = torch.get_num_threads()
+    return float(answer_of(_serve, keep, precision, batch, rounds, count, label="doctor --speed, freed memory"))
 
 
 @following_parent

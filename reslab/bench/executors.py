@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reslab.bench.timing import machine
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 from reslab.executors import local, run_trials
 from reslab.progress import Progress, silent
 from reslab.runs import Run
@@ -27,9 +27,9 @@ def bench(
         UserError: if there is nothing to compare, or a trial fails.
     """
     if workers < 2:
-        raise WrongValueError("--workers must be at least 2, as they are compared with one process")
+        raise WrongValueError(*worded("bench-workers"))
     if trials < workers:
-        raise WrongValueError(f"--trials must be at least --workers, {workers}, as each trains one at a time")
+        raise WrongValueError(*worded("bench-trials", workers=workers))
     recipe = FAST.model_copy(update={"epochs": epochs})
     configs = [
         TrialConfig(model="cifar_resnet", options={"depth": depth}, data="digits", recipe=recipe, seed=seed)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import field_validator
 
-from reslab.errors import MissingError
+from reslab.errors import MissingError, worded
 from reslab.files import Shape, read_record, write_json
 
 FASTER = "times faster"
@@ -35,6 +35,20 @@ class Measured(Shape):
     settings: dict[str, Any]
     figures: dict[str, Any]
 
+    @field_validator("settings")
+    @classmethod
+    def _has_a_number_of_rounds(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(settings.get("rounds", 1), int):
+            raise ValueError("rounds are not a whole number")
+        return settings
+
+    @field_validator("figures")
+    @classmethod
+    def _is_of_a_machine(cls, figures: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(figures.get("machine"), dict):
+            raise ValueError("they are of no machine")
+        return figures
+
     @field_validator("date")
     @classmethod
     def _is_a_date(cls, date: str) -> str:
@@ -44,7 +58,7 @@ class Measured(Shape):
     @property
     def kind(self) -> tuple[str, ...]:
         """Return what two runs must share to be compared: the benchmark, its settings, the CPU, and the GPU if any."""
-        machine, settings = self.figures.get("machine", {}), {"device": "cpu", **self.settings}
+        machine, settings = self.figures["machine"], {"device": "cpu", **self.settings}
         places = (str(machine.get(key)) for key in ("processor", "capability", "threads", "device"))
         return self.bench, *(f"--{key} {value}" for key, value in sorted(settings.items())), *places
 
@@ -101,7 +115,7 @@ def read(where: Path) -> list[Measured]:
     """
     files = sorted(where.glob("*.json"))
     if not files:
-        raise MissingError(f"{where}: no figures of a benchmark; `reslab bench train --out {where}` keeps them there")
+        raise MissingError(*worded("no-figures-of-bench", where=where))
     found = [Measured.model_validate(read_record(file, Measured)) for file in files]
     return sorted(found, key=lambda measured: measured.date)
 

@@ -1,6 +1,5 @@
 """Level 2 against torchvision: resnet18, batch 32, 64×64, eager, float32; training step, inference, peak memory."""
 
-import multiprocessing
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -11,8 +10,7 @@ import torch.nn.functional as F
 from torchvision.models import resnet18
 
 from reslab.bench.timing import machine, side_by_side
-from reslab.errors import FailedError
-from reslab.processes import end, following_parent, unheard
+from reslab.processes import answer_of, following_parent
 from reslab.progress import Progress, silent
 from reslab.pytorch_lowlevel import resnet_lowlevel as lowlevel
 
@@ -88,27 +86,12 @@ def bench(*, batch: int = 32, rounds: int = 10, warmup: int = 2, progress: Progr
 
 def peak_memory(name: str, batch: int) -> float | None:
     """Return by how many MB three training steps raise a fresh process's peak resident memory; None without /proc."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_measure_peak, args=(name, batch, theirs), daemon=True)
-    with unheard():
-        process.start()
-    theirs.close()
-    try:
-        peak: float | None = ours.recv()
-        process.join()
-    except EOFError as error:
-        process.join()
-        raise FailedError(
-            f"the process that measured the memory of {name} died (exit code {process.exitcode})"
-        ) from error
-    finally:
-        end([process])
+    peak: float | None = answer_of(_measure_peak, name, batch, label=f"lowlevel, memory of {name}")
     return peak
 
 
 @following_parent
-def _measure_peak(name: str, batch: int, connection: Connection) -> None:
+def _measure_peak(connection: Connection, name: str, batch: int) -> None:
     images, labels = torch.randn(batch, 3, 64, 64), torch.randint(1000, (batch,))
     before = _high_water_mark()
     train, _ = STEPS[name](images, labels)
@@ -119,10 +102,9 @@ def _measure_peak(name: str, batch: int, connection: Connection) -> None:
 
 
 def _high_water_mark() -> int | None:
-    """Return this process's largest resident memory so far, in kB."""
+    """Return this process's largest resident memory so far, in kB; None where the system does not tell."""
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    return next(
-        int(line.split()[1]) for line in status.read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
-    )
+    lines = status.read_text(encoding="utf-8").splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)

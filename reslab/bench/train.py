@@ -19,11 +19,11 @@ from reslab.bench.timing import Timing, machine, side_by_side
 from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import Part
 from reslab.data.images import Ragged, measure
-from reslab.errors import MismatchError, Wording
+from reslab.errors import MismatchError, Wording, worded
 from reslab.networks import zoo
 from reslab.progress import Progress, each, silent
 from reslab.runs import Run
-from reslab.training.devices import Device, best_precision, check, fabric_here
+from reslab.training.devices import Device, best_precision, check, deterministic, fabric_here
 from reslab.training.evaluation import evaluate
 from reslab.training.loop import Trainer, TrialConfig
 from reslab.training.recipes import PAPER_CIFAR, OneCycle
@@ -140,22 +140,18 @@ def bench(
     Raises:
         UserError: if the data are not 32×32 in colour, or fewer than a batch, or there is no such device.
     """
+    check(device, "32")
     precision = best_precision(device)
-    check(device, precision.value)
     chosen = load_data(data, progress=progress) if data else _random_images(images)
     pixels = chosen.parts["train"].images
     if isinstance(pixels, Ragged) or tuple(pixels.shape[1:]) != (3, 32, 32):
-        raise MismatchError(
-            f"bench train needs 32×32 colour images, which {chosen.name} does not have; try cifar10, or leave --data "
-            "out"
-        )
+        raise MismatchError(*worded("bench-needs-colour", data=chosen.name))
     if len(pixels) < batch:
-        raise MismatchError(
-            f"bench train needs at least one batch: {len(pixels)} images are fewer than --batch {batch}"
-        )
+        raise MismatchError(*worded("bench-needs-a-batch", images=len(pixels), batch=batch))
     threads = torch.get_num_threads()
+    taken = (rounds + warmup) * (steps + len(pixels) // batch)  # of which OneCycle's rates are
     recipe = PAPER_CIFAR.model_copy(
-        update={"batch_size": batch, "schedule": OneCycle(), "iterations": None, "epochs": max(1, epochs)}
+        update={"batch_size": batch, "schedule": OneCycle(), "iterations": taken, "epochs": None}
     )
     config = TrialConfig(
         model="resnet20",
@@ -173,22 +169,24 @@ def bench(
         "machine": machine(device),
         "model": "resnet20",
         "batch": batch,
-        "precision": f"{precision.value}: {precision.why}",
+        "precision": f"{precision.value}: {precision.why.english}",
         "ordinary": f"float32, NCHW, DataLoader with PIL transforms and {loaders} workers",
     }
     with _trainer(chosen, config) as trainer:
 
         def epoch() -> None:
-            for index in numbers[torch.randperm(len(numbers))].split(batch)[: len(numbers) // batch]:
-                trainer.iterate(index)
+            with deterministic(torch.device(device)):  # as `fit` takes them
+                for index in numbers[torch.randperm(len(numbers))].split(batch)[: len(numbers) // batch]:
+                    trainer.iterate(index)
 
         def their_steps() -> None:
             for _ in range(steps):
                 ordinary.step(x, y)
 
         def our_steps() -> None:
-            for _ in range(steps):
-                trainer.iterate(numbers[:batch])
+            with deterministic(torch.device(device)):
+                for _ in range(steps):
+                    trainer.iterate(numbers[:batch])
 
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "training step": (their_steps, our_steps),

@@ -291,7 +291,9 @@ def places(name: str, model: str | None, directory: Path) -> list[Path]:
     Raises:
         UserError: if one of them exists.
     """
-    stem = "-".join(word.replace("/", "-").replace(":", "-") for word in (name, model) if word)
+    from reslab.files import file_name
+
+    stem = "-".join(file_name(word) for word in (name, model) if word)
     paths = [directory / f"{stem}.{kind}" for kind in ("json", "svg", "png")]
     for path in paths:
         if path.exists():

@@ -61,7 +61,7 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
         if key not in known:
             raise UnknownNameError(*worded("no-bench-setting", name=name, key=key, near=suggested(key, known)))
         least = 0 if key in ("warmup", "loaders") or known[key] == 0 else 1
-        wrong = not isinstance(value, type(known[key])) or (isinstance(value, int) and value < least)
+        wrong = type(value) is not type(known[key]) or (isinstance(value, int) and value < least)
         if wrong or (key == "device" and value not in ("cpu", "cuda")):
             option = f"--{key.replace('_', '-')}"
             raise WrongValueError(*worded("value-such-as", option=option, value=value, example=known[key]))
@@ -78,9 +78,9 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
 def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
     """Compare the newest run of each benchmark with the one before it: what has become slower?
 
-    Only runs with the same settings on the same CPU are compared, and only ratios within one run, as seconds drift on a
-    shared machine. A ratio has changed where the rounds of the two runs do not overlap. Exit code 1 if one has become
-    slower.
+    Only runs with the same settings on the same CPU are compared, and only ratios of several rounds within one run, as
+    seconds drift on a shared machine; those of executors are of one. A ratio has changed where the rounds of the two
+    runs do not overlap. Exit code 1 if one has become slower.
 
     Parameters
     ----------
@@ -105,9 +105,14 @@ def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
 
 def print_bench(figures: "Json") -> None:
     """Print the machine, and its measurements as a table in Markdown."""
-    print(" · ".join(f"{key} {value}" for key, value in figures["machine"].items()), end="\n\n")
+    print_machine(figures["machine"])
     measured = {what: values for what, values in figures.items() if what != "machine"}
     print_markdown(("measured", "figure"), list(_rows(measured)))
+
+
+def print_machine(machine: "Json") -> None:
+    """Print what was measured on, above a table."""
+    print(" · ".join(f"{key} {value}" for key, value in machine.items()), end="\n\n")
 
 
 def print_compared(found: Sequence["Json"]) -> None:
@@ -120,7 +125,9 @@ def print_compared(found: Sequence["Json"]) -> None:
                 for ratio in each["ratios"]
             ]
             print_markdown(("measured", "before", "now", "change"), rows)
-            print()
+        elif each["before"]:
+            print("It has no ratio of several rounds, and is not compared.")
+        print()
 
 
 def print_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from reslab.commands import printing
+from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import MismatchError, MissingError
+from reslab.errors import Language, MismatchError, MissingError, Wording, worded
 from reslab.files import write_atomically
 from reslab.progress import display
 
@@ -45,49 +45,95 @@ def doctor(*, speed: Flag = False, networks: Flag = False, out: Path | None = No
         Print the findings as JSON.
     """
     if speed and (networks or out is not None):
-        raise MismatchError("--speed measures this machine alone; give it without --networks and --out")
+        raise MismatchError(*worded("speed-alone"))
     if speed:
         return _speed(json)
     if networks:
         return _networks(out, json)
     if out is not None:
-        raise MissingError("--out names the page that --networks writes; add --networks")
-    findings, marks = [], {True: "✓", False: "✗", None: " "}
+        raise MissingError(*worded("out-of-networks"))
+    findings, marks, language = [], {True: "✓", False: "✗", None: " "}, typed.language()
     for finding in examine():
         findings.append(finding)
         if not json:
-            print(f"{marks[finding.fine]} {finding.what}: {finding.found}", flush=True)
+            what, found = finding.what.said_in(language), finding.found.said_in(language)
+            print(f"{marks[finding.fine]} {what}: {found}", flush=True)
     if json:
-        printing.print_json([asdict(finding) for finding in findings])
+        printing.print_json(
+            [{"what": each.what.english, "found": each.found.english, "fine": each.fine} for each in findings]
+        )
     return 1 if any(finding.fine is False for finding in findings) else 0
+
+
+WORDS: dict[Language, dict[str, str]] = {
+    "ko": {
+        "step": "resnet20의 학습 한 스텝, 이미지 {}장",
+        "milliseconds": "밀리초",
+        "precision": "정밀도",
+        "layout": "메모리 배치",
+        "threads": "스레드",
+        "freed memory": "해제한 메모리",
+        "kept": "쥐고 있음",
+        "given back": "돌려줌",
+        "auto": "정밀도 auto",
+        "file": "기억해 둔 파일",
+    },
+    "en": {
+        "step": "a training step of resnet20, {} images",
+        "milliseconds": "milliseconds",
+        "precision": "precision",
+        "layout": "layout",
+        "threads": "threads",
+        "freed memory": "freed memory",
+        "kept": "kept",
+        "given back": "given back",
+        "auto": "precision auto",
+        "file": "kept in",
+    },
+}
 
 
 def _speed(json: bool) -> int:
     """Measure what this machine does fastest, keep it, and print it with what `auto` now stands for."""
     from reslab.bench.choices import BATCH, measure
     from reslab.bench.timing import machine
-    from reslab.commands.bench import print_bench
+    from reslab.cache import user_cache
+    from reslab.commands.bench import print_machine, print_markdown
     from reslab.training import speed
     from reslab.training.devices import best_device, best_precision
 
     device = best_device()
+    typed.make_writable(user_cache())
     with display(quiet=json) as progress:
         found = measure(device, progress=progress)
     freed = {name: median(seconds) for name, seconds in found.freed_memory.items()}
     file = speed.keep(device, found.seconds(), freed)
-    chosen = best_precision(device)
-    times = {
-        f"seconds of a training step of resnet20, {BATCH} images": {
-            f"{what} {name}": timing.median
-            for what, timings in (("precision", found.precision), ("layout", found.layout), ("threads", found.threads))
-            for name, timing in timings.items()
-        }
-        | {f"freed memory {name}": seconds for name, seconds in freed.items()},
-        "precision auto": f"{chosen.value}: {chosen.why}",
-        "kept": str(file),
-    }
-    figures = {"machine": machine() | {"device": device}, **times}
-    printing.print_json(figures) if json else print_bench(figures)
+    chosen, here = best_precision(device), machine() | {"device": device}
+    medians = {
+        what: {name: timing.median for name, timing in timings.items()}
+        for what, timings in (("precision", found.precision), ("layout", found.layout), ("threads", found.threads))
+    } | {"freed memory": freed}
+    times = [(what, name, seconds) for what, each in medians.items() for name, seconds in each.items()]
+    if json:
+        printing.print_json(
+            {
+                "machine": here,
+                f"seconds of {WORDS['en']['step'].format(BATCH)}": {
+                    f"{what} {name}": seconds for what, name, seconds in times
+                },
+                "precision auto": f"{chosen.value}: {chosen.why.english}",
+                "kept": str(file),
+            }
+        )
+        return 0
+    language = typed.language()
+    said = WORDS[language]
+    print_machine(here)
+    print_markdown(
+        (said["step"].format(BATCH), said["milliseconds"]),
+        [(f"{said[what]}: {said.get(name, name)}", f"{1000 * seconds:.4g}") for what, name, seconds in times],
+    )
+    print(f"\n{said['auto']}: {chosen.value} ({chosen.why.said_in(language)})\n{said['file']}: {file}")
     return 0
 
 
@@ -95,7 +141,7 @@ def _networks(out: Path | None, json: bool) -> int:
     """View other libraries' networks. Exit code 1 if one ended in an error that is not reslab's."""
     missing = [module for module in ("timm", "transformers") if find_spec(module) is None]
     if missing:
-        raise MissingError(f"--networks needs {' and '.join(missing)}; install them with: pip install 'reslab[zoo,hf]'")
+        raise MissingError(*worded("networks-need", packages=", ".join(missing)))
     from reslab.networks import support
 
     kept = None if out is None else out.with_suffix(".jsonl")
@@ -133,8 +179,8 @@ rate 0.01.
 class Finding:
     """A finding about this machine, and whether it is as expected (None if nothing is expected)."""
 
-    what: str
-    found: str
+    what: Wording
+    found: Wording
     fine: bool | None = None
 
 
@@ -150,23 +196,35 @@ def examine() -> Iterator[Finding]:
         "Python": platform.python_version(),
         **{package: importlib.metadata.version(package) for package in ("torch", "torchvision")},
     }
-    for what, release in releases.items():
-        needed = stated.get(what)
+    for package, release in releases.items():
+        needed = stated.get(package)
         fine = needed.contains(release, prereleases=True) if needed else None
-        yield Finding(what, f"{release}, and reslab needs {needed}" if needed else release, fine)
+        found = Wording(f"{release}, and reslab needs {needed}", f"{release}, 필요한 버전: {needed}")
+        yield Finding(_plain(package), found if needed else _plain(release), fine)
     for extra, packages in _extras().items():
-        absent = [package for package in packages if not _is_installed(package)]
-        yield Finding(
-            f"extra {extra}", f"missing: {', '.join(absent)}; pip install 'reslab[{extra}]'" if absent else "installed"
-        )
+        absent = ", ".join(package for package in packages if not _is_installed(package))
+        advice = f"pip install 'reslab[{extra}]'"
+        missing = Wording(f"missing: {absent}; {advice}", f"없는 패키지: {absent}. 설치: {advice}")
+        found = missing if absent else Wording("installed", "설치됨")
+        yield Finding(Wording(f"extra {extra}", f"추가 패키지 {extra}"), found)
     device = best_device()
     precision = best_precision(device)
-    yield Finding("fastest device", device)
-    yield Finding("precision there", f"{precision.value}: {precision.why}")
-    yield Finding("threads", str(torch.get_num_threads()))
-    yield Finding("cache", str(user_cache()), _writable())
+    auto = Wording(*(f"{precision.value}: {why}" for why in precision.why))
+    yield Finding(Wording("fastest device", "가장 빠른 장치"), _plain(device))
+    yield Finding(Wording("precision there", "그 장치의 정밀도"), auto)
+    yield Finding(Wording("threads", "스레드"), _plain(str(torch.get_num_threads())))
+    try:
+        found, fine = _plain(str(user_cache())), _writable()
+    except MissingError as error:  # of a user without a home
+        found, fine = Wording(str(error), error.korean or str(error)), False
+    yield Finding(Wording("cache", "캐시"), found, fine)
     for what, check in CHECKS.items():
-        yield check(what)
+        yield Finding(what, *check())
+
+
+def _plain(text: str) -> Wording:
+    """Return names and figures, which are the same in both languages."""
+    return Wording(text, text)
 
 
 def _stated() -> "dict[str, SpecifierSet]":
@@ -244,18 +302,18 @@ def measure() -> dict[str, float]:
     return {**figures, "trained": loss.item()}
 
 
-def _references(what: str) -> Finding:
+def _references() -> tuple[Wording, bool]:
     found = measure()
     worst = max(abs(found[key] - value) / abs(value) for key, value in REFERENCE.items())
-    return Finding(what, f"off by {worst:.1e} of their size at most", worst < 1e-9)
+    return Wording(f"off by {worst:.1e} of their size at most", f"상대 오차 최대 {worst:.1e}"), worst < 1e-9
 
 
-def _repeats(what: str) -> Finding:
+def _repeats() -> tuple[Wording, bool]:
     same = measure() == measure()
-    return Finding(what, "they are" if same else "they differ", same)
+    return Wording("they are", "같음") if same else Wording("they differ", "다름"), same
 
 
-def _single(what: str) -> Finding:
+def _single() -> tuple[Wording, bool]:
     import torch
 
     network, images, _ = formula_network()
@@ -263,10 +321,10 @@ def _single(what: str) -> Finding:
         exact = network.eval()(images)
         single = network.float()(images.float())
     off = float((single - exact).abs().max() / exact.abs().max())
-    return Finding(what, f"off by {off:.1e} of the largest", off < 1e-4)
+    return Wording(f"off by {off:.1e} of the largest", f"가장 큰 값의 {off:.1e}만큼 차이"), off < 1e-4
 
 
-def _shipped(what: str) -> Finding:
+def _shipped() -> tuple[Wording, bool]:
     import torch
 
     from reslab.data import load_data
@@ -279,8 +337,11 @@ def _shipped(what: str) -> Finding:
     with torch.no_grad():
         wrong = int((network(images).argmax(1) != labels).sum())
     card = read_weights(locate("digits", "resnet20")).metadata["card"]
-    expected = round(card["errors"]["test"]["shipped"] * len(labels))
-    return Finding(what, f"{wrong} of {len(labels)} wrong, {expected} by its card", abs(wrong - expected) <= 1)
+    expected, count = round(card["errors"]["test"]["shipped"] * len(labels)), len(labels)
+    found = Wording(
+        f"{wrong} of {count} wrong, {expected} by its card", f"{count}장 가운데 {wrong}장 틀림, 카드에는 {expected}장"
+    )
+    return found, abs(wrong - expected) <= 1
 
 
 def _writable() -> bool:
@@ -296,9 +357,9 @@ def _writable() -> bool:
     return True
 
 
-CHECKS: dict[str, Callable[[str], Finding]] = {
-    "references in float64": _references,
-    "two runs agree bit for bit": _repeats,
-    "float32 against float64": _single,
-    "a bundled network on the digits": _shipped,
+CHECKS: dict[Wording, Callable[[], tuple[Wording, bool]]] = {
+    Wording("references in float64", "float64 기준값"): _references,
+    Wording("two runs agree bit for bit", "두 번 계산한 값이 비트까지 같은지"): _repeats,
+    Wording("float32 against float64", "float32와 float64의 차이"): _single,
+    Wording("a bundled network on the digits", "들어 있는 신경망으로 숫자 분류"): _shipped,
 }

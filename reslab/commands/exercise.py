@@ -2,9 +2,9 @@
 
 import ast
 import inspect
-import os
 import random
 import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -258,6 +258,7 @@ def grade(
     /,
     *,
     jobs: int | None = None,
+    sheet: Literal["01", "02"] | None = None,
     task: Tasks = (),
     seed: Seed = 0,
     hidden: Path | None = None,
@@ -280,7 +281,9 @@ def grade(
     directory
         The submissions: a directory or a zip file.
     jobs
-        Files to grade in parallel (default: as many as there are cores).
+        Files to grade in parallel (default: as many as there are cores, and memory for).
+    sheet
+        Only this sheet (default: all sheets that somebody began, and they count for everybody).
     task
         Only this task; repeatable.
     seed
@@ -301,11 +304,19 @@ def grade(
     """
     from tempfile import TemporaryDirectory
 
+    from reslab.executors.memory import PROCESS, cores, free_memory
     from reslab.exercises import classroom, handing_back, sheets
     from reslab.exercises import submissions as handing_in
+    from reslab.exercises.confinement import MEMORY
+    from reslab.exercises.tasks import names
 
     for each in task:
         sheets.task(each, "en")
+    only = task
+    if sheet is not None:
+        only = tuple(name for name in task or names() if sheets.sheet_of(name) == sheet)
+        if not only:
+            raise MismatchError(*worded("task-of-another-sheet", tasks=", ".join(task), sheet=sheet))
     if jobs is not None and jobs < 1:
         raise WrongValueError(*worded("jobs", jobs=jobs))
     if hidden is not None and not hidden.is_file():
@@ -323,20 +334,26 @@ def grade(
     if table.parent.is_dir() and all(each in written or handing_in.is_written(each) for each in table.parent.iterdir()):
         written.append(table.parent)
     with TemporaryDirectory(prefix="reslab-") as work, display() as progress:
-        handed = handing_in.submissions(directory, Path(work), task, [*filter(None, [roster, hidden]), *written])
+        handed = handing_in.submissions(directory, Path(work), only, [*filter(None, [roster, hidden]), *written])
         typed.make_writable(table.parent)
         students = classroom.grade(
             handed,
             details,
-            only=task,
+            only=only,
             seed=seed,
-            jobs=jobs or os.cpu_count() or 1,
+            jobs=jobs or max(1, min(cores(), int((free_memory() or sys.maxsize) / (MEMORY + PROCESS)))),
             hidden=hidden,
             roster=listed,
             language=chosen,
             progress=progress,
         )
         handing_back.write(students, table, export, chosen)
+    earned = classroom.who_earned(students)
+    if len(earned) > 1:
+        for number, count in earned.items():
+            if 2 * count < max(earned.values()):
+                said = worded("few-began-a-sheet", sheet=number, count=count, other=max(earned, key=earned.__getitem__))
+                printing.note(said, chosen)
     rows = [student.row(chosen) for student in students]
     if json:
         printing.print_json(rows)

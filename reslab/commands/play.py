@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
-from reslab.errors import WrongValueError, worded
+from reslab.errors import worded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +34,7 @@ def play(*, out: Path = Path("play.html"), open: Flag = False) -> None:
 
     from reslab.report.playground import write_playground
 
-    if out.is_dir():
-        raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / "play.html"))
-    typed.make_writable(out.parent)
+    typed.check_page(out, "play.html")
     page = write_playground(*shipped(), out)
     print(page)
     if open and not webbrowser.open(page.resolve().as_uri()):

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as readable JSON."""
-    print(json.dumps(value, ensure_ascii=False, indent=2))
+    """Print a value as readable JSON, in ASCII where another encoding than UTF-8 could not say all of it."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not utf8, indent=2))
 
 
 def console_of(**settings: Any) -> "Console":
@@ -100,9 +101,11 @@ ENDLESS = 100_000
 
 
 def figure(value: Any) -> str:
-    """Return a number with two digits, or a ratio as its median and its spread."""
+    """Return a number with two digits, a count as it is, or a ratio as its median and its spread."""
     if isinstance(value, tuple):
         return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
+    if isinstance(value, int):
+        return str(value)
     return "not known here" if value is None else f"{value:.2f}"
 
 

@@ -110,11 +110,12 @@ def write_registration(registration: "Registration", path: Path, option: str, js
     from reslab.files import write_new
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
         write_new(path, registration.text())
-    except FileExistsError as error:
-        raise UnusableError(*worded("registration-exists", path=path, option=option)) from error
     except OSError as error:
+        if path.exists():
+            raise UnusableError(*worded("registration-exists", path=path, option=option)) from error
         words = worded("registration-unwritable", path=path, reason=error.strerror, option=option)
         raise UnusableError(*words) from error
     if told := few_seeds(registration):
@@ -182,7 +183,8 @@ def recorded(directories: tuple[Path, ...] = ()) -> "list[Ran]":
         for trial in path.parent.glob(f"trials/*/{TRIAL}"):
             with suppress(OSError, ValueError):  # what cannot be read has not been trained to its end
                 config = read_record(trial, TrialFile)["config"]
-                found.append(Ran(shown.claims, config.get("data"), frozenset([config.get("seed")])))
+                if isinstance(seed := config.get("seed"), int):
+                    found.append(Ran(shown.claims, config.get("data"), frozenset([seed])))
     return found
 
 

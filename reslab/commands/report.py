@@ -5,7 +5,7 @@ from pathlib import Path
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, app
 from reslab.commands.play import SMALL, shipped
-from reslab.errors import MissingError, WrongValueError, worded
+from reslab.errors import MissingError, worded
 from reslab.progress import display
 
 
@@ -45,9 +45,7 @@ def report(
 
     if figures is not None and not directories:
         raise MissingError(*worded("figures-of-studies"))
-    if out.is_dir():
-        raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / "report.html"))
-    typed.make_writable(out.parent)
+    typed.check_page(out, "report.html")
     with display() as progress:
 
         def tour() -> Tour:

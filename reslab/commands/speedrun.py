@@ -114,9 +114,9 @@ def speedrun(
     if register and registered:
         raise MismatchError(*worded("race-registered-twice"))
     chosen = best_device() if device == "auto" else device
+    check(chosen, "32")
     auto: Literal["bf16", "32"] = "bf16" if best_precision(chosen).value == "bf16" else "32"
     exact = auto if precision == "auto" else precision
-    check(chosen, exact)
     contenders = ["speedrun", *([against] if against else [])]
     try:
         configs = [

@@ -165,9 +165,7 @@ def executor_of(
     if options and kind != "slurm":
         raise MismatchError(*worded("options-without-slurm"))
     if kind != "local" and workers is not None:
-        raise MismatchError(
-            f"--workers applies to this machine; with --executor {kind}, the cluster decides how many trials run"
-        )
+        raise MismatchError(*worded("workers-of-a-cluster", kind=kind))
     if workers is not None and workers < 1:
         raise WrongValueError(*worded("out-of-range", option="--workers", typed=workers, bounds=at_least(1)))
     match kind:

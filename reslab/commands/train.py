@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 from reslab.commands import printing, typed
 from reslab.commands.app import Flag, Log, Seed, Threads, app
 from reslab.errors import Language, MissingError, UserError, worded
-from reslab.progress import display
+from reslab.progress import Progress, display, each
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -183,7 +183,8 @@ def train(
         return 0
     done = [(config, run.result()) for config, run in zip(configs, runs, strict=True) if run.finished]
     printing.warn_of_old([result for _, result in done], TrialConfig.code_digest(), dataset)
-    told = [outcome(out, config, result, dataset) for config, result in done]
+    with display(quiet=json) as progress:
+        told = [outcome(out, config, result, dataset, progress) for config, result in done]
     if len(configs) > 1:
         print_grid(settings, told, failures, json, configs, out, language)
     elif json:
@@ -193,16 +194,21 @@ def train(
     return 1 if failures else 0
 
 
-def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset") -> "Json":
-    """Return the summary of a finished run; for a short one, including the errors with BatchNorm's true averages."""
+def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset", progress: Progress) -> "Json":
+    """Return the summary of a finished run; for a short one, including the errors with BatchNorm's true averages,
+    measured where it was trained.
+    """
+    import torch
+
     from reslab.executors import build_network, data_for
     from reslab.runs import Run
 
     averaged = None
     run = Run(root, config)
     if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
-        network = build_network(config, dataset, weights=run.weights)
-        averaged = true_average_errors(network, data_for(config, network, dataset))
+        device = torch.device(config.device)
+        network = build_network(config, dataset, weights=run.weights).to(device)
+        averaged = true_average_errors(network, data_for(config, network, dataset).to(device), progress)
     return {
         "directory": str(run.path),
         "config": config.model_dump(mode="json"),
@@ -298,7 +304,7 @@ weights that still move fast.
 """
 
 
-def true_average_errors(network: "nn.Module", data: "Dataset") -> dict[str, float | None] | None:
+def true_average_errors(network: "nn.Module", data: "Dataset", progress: Progress) -> dict[str, float | None] | None:
     """Return a network's error on each part with BatchNorm's statistics averaged over the training images; None where
     it keeps none.
     """
@@ -309,7 +315,7 @@ def true_average_errors(network: "nn.Module", data: "Dataset") -> dict[str, floa
         true_average(network, data.shuffled())
     except UserError:
         return None
-    return {part: evaluate(network, data.batches(part))["error"] for part in PARTS}
+    return {part: evaluate(network, data.batches(part))["error"] for part in each(PARTS, "true averages", progress)}
 
 
 def _errors(parts: "Json", words: "Mapping[str, str]") -> str:

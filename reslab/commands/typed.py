@@ -12,7 +12,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import Language, UnknownNameError, UnusableError, WrongValueError, meant, suggested, worded
+from reslab.errors import (
+    ExistsError,
+    Language,
+    UnknownNameError,
+    UnusableError,
+    WrongValueError,
+    meant,
+    suggested,
+    worded,
+)
 
 
 def language(given: Language | None = None) -> Language:
@@ -44,7 +53,7 @@ def numbers(what: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise WrongValueError(f"{what} {text}: expected numbers, one per channel, such as 0.485,0.456,0.406") from error
+        raise WrongValueError(*worded("numbers-of-channels", what=what, text=text)) from error
 
 
 def words(options: dict[str, str]) -> dict[str, Any]:
@@ -110,6 +119,25 @@ def unused(path: Path) -> Path:
     """Return `path`, or the first of `path-2`, `path-3`, … that does not exist."""
     candidates = (path.with_name(f"{path.name}-{number}") for number in range(2, sys.maxsize))
     return path if not path.exists() else next(candidate for candidate in candidates if not candidate.exists())
+
+
+OF_A_PAGE = b"default-src 'none'; script-src 'unsafe-inline'"
+"""What every page that reslab has written begins with: its security policy."""
+
+
+def check_page(out: Path, name: str) -> None:
+    """Check that a page may be written, `name` by default: where another of reslab's was, or nothing.
+
+    Raises:
+        UserError: if there is something else, or it cannot be written to.
+    """
+    if out.is_dir():
+        raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / name))
+    if out.exists():
+        with out.open("rb") as file:
+            if OF_A_PAGE not in file.read(2000):
+                raise ExistsError(*worded("exists", path=out))
+    make_writable(out.parent)
 
 
 def make_writable(path: Path, option: str = "--out") -> None:

@@ -140,14 +140,14 @@ def weights(
     if out is not None and out.exists():
         raise ExistsError(*worded("exists", path=out))
     if (mean is None) != (std is None):
-        raise MismatchError("--mean and --std go together: give both or neither")
+        raise MismatchError(*worded("mean-and-std"))
     if mean is not None and (out is None or out.suffix != ".safetensors"):
-        raise MismatchError("--mean and --std are stored in the file that --out writes: add --out NAME.safetensors")
+        raise MismatchError(*worded("mean-without-out"))
     prepared = {
         key: typed.numbers(f"--{key}", text) for key, text in (("mean", mean), ("std", std)) if text is not None
     }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
-        raise WrongValueError(f"--mean {mean} --std {std}: expected finite numbers, and standard deviations above 0")
+        raise WrongValueError(*worded("mean-not-finite", mean=mean, std=std))
     blocks = [] if without is None else [name.strip() for name in without.split(",")]
     read = read_weights(file)
     model = as_ or read.network

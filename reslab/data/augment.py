@@ -79,7 +79,7 @@ class ScaleCrop:
             square = resized[:, top : top + self.crop, left : left + self.crop]
             crops.append(square.flip(2) if mirror else square)
         pixels = torch.stack(crops).float() / unit
-        return pixels + self.colours(len(images), generator)[:, :, None, None].to(pixels.device)
+        return pixels + sent(self.colours(len(images), generator), pixels.device)[:, :, None, None]
 
     def colours(self, count: int, generator: Generator) -> Float[Tensor, "b c"]:
         """Return colour shifts: Σ aᵢ λᵢ pᵢ over the components pᵢ with variances λᵢ, each aᵢ normal with standard

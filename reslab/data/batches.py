@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reslab.errors import MissingError, WrongValueError
+from reslab.errors import MissingError, WrongValueError, worded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,12 +42,10 @@ def first(batches: Iterable[Any], count: int | None) -> "tuple[Tensor, Tensor]":
                 )
             break
     if not images:
-        raise MissingError("no images were given; expected at least one")
-    for what, parts, advice in (("images", images, "resize"), ("labels", labels, "pad")):
+        raise MissingError(*worded("no-images"))
+    for differ, parts in (("images-of-two-shapes", images), ("labels-of-two-shapes", labels)):
         if len(shapes := list({tuple(part.shape[1:]): None for part in parts})) > 1:
-            raise WrongValueError(
-                f"the loader's {what} differ in shape, {shapes[0]} and {shapes[1]}; {advice} them to one"
-            )
+            raise WrongValueError(*worded(differ, one=shapes[0], other=shapes[1]))
     return torch.cat(images)[:most], torch.cat(labels)[:most]
 
 
@@ -73,9 +71,7 @@ def pair(batch: Any) -> "tuple[Tensor, Tensor]":
         kind = (
             f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
         )
-        raise WrongValueError(
-            f"a loader must yield batches of images and labels, tensors of the same length; this one yielded {kind}"
-        )
+        raise WrongValueError(*worded("no-batch-of-loader", kind=kind))
     if isinstance(batch, Mapping):
         others = {str(key): value for key, value in batch.items() if isinstance(value, Tensor) and value.dim() > 1}
         _tell_unused(tuple(key for key, value in others.items() if all(value is not each for each in found)))

@@ -25,7 +25,7 @@ from torch import Tensor
 from reslab.cache import user_cache
 from reslab.data.decoding import MOST_PIXELS, decode, header, left_out, undecodable
 from reslab.data.images import Images, Ragged, Statistics, measure
-from reslab.errors import DamagedError, UnusableError, UserError, first_few
+from reslab.errors import DamagedError, UnusableError, UserError, few, worded
 from reslab.progress import Progress
 
 FORMAT = "7"
@@ -108,8 +108,7 @@ def place(root: Path) -> Path:
         outside.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UnusableError(
-            f"decoded images cannot be written to {inside} or to {outside} ({error.strerror}); make one of "
-            "them writable"
+            *worded("cache-unwritable", inside=inside, outside=outside, reason=error.strerror)
         ) from error
     return outside
 
@@ -214,9 +213,7 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
             raise ValueError
         found = _parts(cache, index)
     except Exception as error:  # damaged bytes make torch raise any exception
-        raise DamagedError(
-            f"{cache} is damaged or was not written by reslab; delete it, and it is made again from the images"
-        ) from error
+        raise DamagedError(*worded("cache-damaged", cache=cache)) from error
     shortest = int(index["shapes"][:, 1:].amin())
     return Cached(
         found,
@@ -306,7 +303,7 @@ def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache:
     except OSError as error:
         if not cache.exists():
             raise UnusableError(
-                f"cannot write the decoded images to {cache.parent}: {error.strerror or error}"
+                *worded("decoded-unwritable", where=cache.parent, reason=error.strerror or error)
             ) from error
 
 
@@ -353,7 +350,7 @@ def _write_pixels(
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise DamagedError(
-                    f"one part of {root} has no image that can be decoded: {first_few([file.path for file in files])}"
+                    *worded("no-image-decoded-of-part", root=root, files=few([file.path for file in files]))
                 )
     return found
 
@@ -434,8 +431,7 @@ def _mode(
     needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
     if needed > free:
         raise UnusableError(
-            f"the decoded images of {root} need {needed / 1e9:.1f} GB in {cache.parent}, which has {free / 1e9:.1f} GB "
-            "free"
+            *worded("cache-too-large", root=root, needed=needed / 1e9, where=cache.parent, free=free / 1e9)
         )
     return "L" if grey else "RGB"
 

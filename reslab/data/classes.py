@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from reslab.errors import MismatchError, MissingError, first_few
+from reslab.errors import MismatchError, MissingError, few, worded
 
 WNID = re.compile(r"n\d{8}")
 """A synset of WordNet, `n01440764`, as ImageNet's folders are named."""
@@ -32,10 +32,7 @@ def match(names: Sequence[str], classes: Sequence[str]) -> Match:
         return Match([classes.index(name) for name in names], "name")
     if all(map(WNID.fullmatch, names)):
         if not _is_imagenets(classes):
-            raise MismatchError(
-                f"the folders are named as ImageNet synsets ({first_few(names)}), but the weights have other classes: "
-                f"{first_few(classes)}"
-            )
+            raise MismatchError(*worded("synsets-of-others", names=few(names), classes=few(classes)))
         known = {synset: place for place, synset in enumerate(synsets())}
         found = [[known[name]] if name in known else [] for name in names]
         return Match(_only(names, classes, found), "synset")
@@ -56,9 +53,7 @@ def synsets() -> list[str]:
     try:
         from timm.data.imagenet_info import ImageNetInfo
     except ModuleNotFoundError as error:
-        raise MissingError(
-            "the list of ImageNet's synsets comes from timm; install it with: pip install 'reslab[zoo]'"
-        ) from error
+        raise MissingError(*worded("no-synsets")) from error
     return list(ImageNetInfo("imagenet-1k").label_names())
 
 
@@ -107,15 +102,11 @@ def _only(names: Sequence[str], classes: Sequence[str], found: Sequence[Sequence
     """
     if unknown := [name for name, places in zip(names, found, strict=True) if not places]:
         raise MismatchError(
-            f"{first_few(unknown)}: not among the {len(classes):,} classes of the weights ({first_few(classes)}); name "
-            "the folders after the classes or, for ImageNet, after its synsets (n01440764)"
+            *worded("folders-not-of-weights", unknown=few(unknown), count=len(classes), classes=few(classes))
         )
     if several := [name for name, places in zip(names, found, strict=True) if len(places) > 1]:
-        raise MismatchError(
-            f"several classes of the weights are called {first_few(several)}; name the folders by the full name or, "
-            "for ImageNet, by its synsets (n02012849)"
-        )
+        raise MismatchError(*worded("several-classes", several=few(several)))
     taken = [place for places in found for place in places]
     if twice := [name for name, place in zip(names, taken, strict=True) if taken.count(place) > 1]:
-        raise MismatchError(f"{first_few(twice)} are the same class of the weights; put their images into one folder")
+        raise MismatchError(*worded("folders-of-one-class", twice=few(twice)))
     return taken

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from reslab.data.augment import Augment, ScaleCrop
 from reslab.data.images import Framing, Images, Ragged, Raw, Statistics, resize_shorter, single_view
-from reslab.errors import Language, MissingError, Wording, check_one_of
+from reslab.errors import Language, MissingError, Wording, check_one_of, worded
 from reslab.sending import sent
 
 PartName = Literal["train", "heldout", "test"]
@@ -91,10 +91,7 @@ class Dataset:
         """
         check_one_of("part", name, get_args(PartName))
         if name not in self.parts:
-            raise MissingError(
-                f"{self.name} has a test part only, and no {name} part; add images in PATH/train/CLASS, or use trained "
-                "weights that state mean and standard deviation (`reslab evaluate`, or --part test)"
-            )
+            raise MissingError(*worded("test-part-only", data=self.name, part=name))
         return self.parts[name]
 
     @property
@@ -185,8 +182,15 @@ class Dataset:
         return replace(self, augment=replace(self.augment, cutout=side))
 
     def to(self, device: torch.device) -> "Dataset":
-        """Return this data set with images of one size on the device; others are sent batch by batch."""
-        parts = {name: Part(_to(images, device), labels.to(device)) for name, (images, labels) in self.parts.items()}
+        """Return this data set with images of one size on the device, if they leave half of its free memory; others are
+        sent batch by batch.
+        """
+        size = sum(images.nbytes for images, _ in self.parts.values() if isinstance(images, Tensor))
+        fits = device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] / 2
+        parts = {
+            name: Part(images.to(device) if fits and isinstance(images, Tensor) else images, labels.to(device))
+            for name, (images, labels) in self.parts.items()
+        }
         return replace(self, parts=parts)
 
     def training_batch(self, index: Int64[Tensor, "n"], generator: Generator | None) -> Split:
@@ -247,7 +251,7 @@ class Dataset:
         if isinstance(raw, Tensor):
             return self._prepare(raw if self.size is None else single_view(raw, self.size))
         if self.size is None:
-            raise MissingError(f"the images of {self.name} differ in size; give one with --size")
+            raise MissingError(*worded("sizes-differ", data=self.name))
         return self._prepare(torch.stack([single_view(image, self.size) for image in raw]))
 
     def _prepare(self, images: Tensor) -> Tensor:
@@ -265,10 +269,6 @@ class Dataset:
         return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
             self.statistics.std, device=device
         )[:, None, None]
-
-
-def _to(images: Images, device: torch.device) -> Images:
-    return images if isinstance(images, Ragged) else images.to(device)
 
 
 def _take(images: Images, index: Tensor) -> Raw:
@@ -296,9 +296,7 @@ def held_out(labels: Tensor) -> Tensor:
     for label in labels.unique():
         places = torch.nonzero(labels == label)[:, 0]
         if len(places) < 2:
-            raise MissingError(
-                f"class {int(label)} has only one training image; expected at least two, as one is held out"
-            )
+            raise MissingError(*worded("class-of-one-image", label=int(label)))
         mask[places[9::10] if len(places) >= 10 else places[-1:]] = True
     return mask
 

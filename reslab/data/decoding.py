@@ -10,7 +10,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from torch import Tensor
 
-from reslab.errors import UnusableError, first_few
+from reslab.errors import UnusableError, first_few, worded
 
 GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "I;16N")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -87,7 +87,7 @@ def decode(path: Path, mode: str) -> Tensor | None:
             return pil_to_tensor(seen if turn is None else seen.transpose(turn))
     except OSError as error:
         if error.errno in OF_THE_SYSTEM:
-            raise UnusableError(f"cannot read {path}: {error.strerror}") from error
+            raise UnusableError(*worded("image-unreadable", path=path, reason=error.strerror)) from error
         return None
     except Exception:  # damaged bytes make Pillow raise any exception
         return None

@@ -19,7 +19,7 @@ from reslab.data.cache import Cached, File, decoded, file
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, PartName, held_out
 from reslab.data.decoding import SUFFIXES
 from reslab.data.places import full_path
-from reslab.errors import MismatchError, MissingError, Wording, WrongValueError, first_few, worded
+from reslab.errors import MismatchError, MissingError, Wording, WrongValueError, few, first_few, worded
 from reslab.naming import BROKEN
 from reslab.progress import Progress
 
@@ -76,7 +76,7 @@ def parse(argument: str) -> tuple[Path, bool]:
     """
     path, _, broken = argument.partition(BROKEN)
     if broken not in ("", "skip", "refuse"):
-        raise WrongValueError(f"folder:{argument}: broken must be skip or refuse, got {broken!r}")
+        raise WrongValueError(*worded("broken-option", argument=argument, broken=broken))
     root = full_path(path)
     if not path or not root.is_dir():
         raise MissingError(*worded("no-folder", path=path))
@@ -104,7 +104,7 @@ def _listed(root: Path) -> tuple[list[str], dict[PartName, list[File]]]:
         warnings.warn(f"{test} has no images of {first_few(missing)}", stacklevel=4)
     unknown = [name for name in of_test if name not in directories]
     if unknown:
-        raise MismatchError(f"{test} has classes that {train} lacks: {first_few(unknown)}")
+        raise MismatchError(*worded("classes-not-trained", test=test, train=train, unknown=few(unknown)))
     if len(classes) == 1:
         warnings.warn(f"{train} has only one class, {classes[0]}, so every network will be right", stacklevel=4)
     training, loose = _files(train, directories, classes, at_least=2)
@@ -151,8 +151,7 @@ def _directories(part: Path) -> dict[str, str]:
             raise MismatchError(*worded("classes-are-one", part=part, one=other, other=name))
         if name in found:
             raise MismatchError(
-                f"{part} has class {name} twice, in two Unicode spellings: {found[name]!a} and "
-                f"{directory!a}; merge them"
+                *worded("class-in-two-spellings", part=part, name=name, one=found[name], other=directory)
             )
         found[name] = directory
     if not found:

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from reslab.errors import UnusableError, WrongValueError, check_one_of
+from reslab.errors import UnusableError, WrongValueError, check_one_of, worded
 
 Raw: TypeAlias = "Tensor | list[Tensor]"
 """Stored images: `[B, C, H, W]` if all have one size, else a list of `[C, H, W]`."""
@@ -39,7 +39,7 @@ class Framing:
 
     def __post_init__(self) -> None:
         if not 1 <= min(self.size, self.resize) <= max(self.size, self.resize) <= LARGEST_RESIZE:
-            raise WrongValueError(f"images cannot be resized to {self.resize} and cropped to {self.size}")
+            raise WrongValueError(*worded("resized-and-cropped", resize=self.resize, size=self.size))
         check_one_of("interpolation", self.interpolation, get_args(Interpolation))
 
     def at(self, size: int) -> Self:
@@ -130,9 +130,7 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
     covariance = products / count - mean[:, None] * mean
     std = covariance.diagonal().clamp(min=0).sqrt()
     if (std < 1e-6).any():
-        raise UnusableError(
-            "a channel of the training images has the same value everywhere; expected images that differ"
-        )
+        raise UnusableError(*worded("constant-channel"))
     return Statistics(tuple(mean.tolist()), tuple(std.tolist()), tuple(map(tuple, covariance.tolist())))
 
 

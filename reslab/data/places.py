@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from reslab.cache import user_cache
-from reslab.errors import WrongValueError
+from reslab.errors import WrongValueError, worded
 
 
 def full_path(text: str) -> Path:
@@ -16,7 +16,7 @@ def full_path(text: str) -> Path:
     try:
         return Path(text).expanduser().resolve()
     except (RuntimeError, ValueError, OSError) as error:
-        raise WrongValueError(f"{text!r} is not a path: {str(error).rstrip('.')}") from error
+        raise WrongValueError(*worded("not-a-path", text=text, reason=str(error).rstrip("."))) from error
 
 
 def data_root() -> Path:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab.data import load_data
-from reslab.errors import UnusableError
+from reslab.errors import UnusableError, worded
 from reslab.executors.trial import data_for, fresh_network
 from reslab.state import all_draws_apart
 from reslab.training.loop import TrialConfig
@@ -41,10 +41,7 @@ def check_memory(configs: Sequence[TrialConfig], workers: int) -> None:
     """
     free = free_memory()
     if free is not None and (total := needed(configs, workers)) > free:
-        raise UnusableError(
-            f"{workers} workers need about {total / 1e9:.1f} GB of memory, but {free / 1e9:.1f} GB are free; use "
-            "fewer --workers"
-        )
+        raise UnusableError(*worded("workers-without-memory", workers=workers, needed=total / 1e9, free=free / 1e9))
 
 
 def needed(configs: Sequence[TrialConfig], workers: int) -> float:
@@ -53,15 +50,14 @@ def needed(configs: Sequence[TrialConfig], workers: int) -> float:
 
 
 def free_memory() -> int | None:
-    """Return the bytes available without swapping, on the machine and in the container; None without /proc/meminfo."""
+    """Return the bytes available without swapping, on the machine and in the container; None where nobody tells."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
-    free = next(
-        1024 * int(line.split()[1])
-        for line in meminfo.read_text(encoding="utf-8").splitlines()
-        if line.startswith("MemAvailable")
-    )
+    lines = meminfo.read_text(encoding="utf-8").splitlines()
+    free = next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable")), None)
+    if free is None:
+        return None
     most, used = _of_container("memory.max"), _of_container("memory.current")
     if not most or not used:
         return free

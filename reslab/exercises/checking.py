@@ -99,7 +99,7 @@ def _text(value: ast.expr | None) -> str:
         elif isinstance(each, ast.JoinedStr):
             left += reversed(each.values)
         elif isinstance(each, ast.FormattedValue):
-            pieces.append(f"{{{ast.unparse(each.value)}}}")
+            pieces.append(f"{{{_code(each.value)}}}")
         elif isinstance(each, ast.Call):  # "…".format(…), dedent("…")
             left += [*reversed(each.args), each.func]
         elif isinstance(each, ast.Attribute):
@@ -107,6 +107,13 @@ def _text(value: ast.expr | None) -> str:
         elif isinstance(each, ast.Constant) and isinstance(each.value, str):
             pieces.append(each.value)
     return "".join(pieces)
+
+
+def _code(value: ast.expr) -> str:
+    try:
+        return ast.unparse(value)
+    except RecursionError:  # of a sum of hundreds of terms
+        return "…"
 
 
 def said(task: str, part: str, *mistakes: str) -> dict[Language, str] | None:

@@ -14,8 +14,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -27,7 +27,7 @@ from typing import Any, NoReturn
 
 import psutil
 
-from reslab.exercises.confinement import GIB, LOADING, MEMORY, Job, limit_this_process
+from reslab.exercises.confinement import GIB, LOADING, MEMORY, WAITING, Job, limit_this_process
 from reslab.exercises.grading import FAILED_CELLS, judge_part
 from reslab.exercises.judgement import Judgement
 from reslab.exercises.noticing import CELL, asked_in, cells_of
@@ -39,6 +39,9 @@ FUTURES = sum(getattr(__future__, name).compiler_flag for name in __future__.all
 """The flags of code that imports from `__future__`, which hold for a notebook's later cells too."""
 HIDDEN = 600.0
 """Seconds of CPU time for all of a teacher's hidden tests with the reference solutions."""
+HIDDEN_TESTS = "hidden_tests_of_a_teacher"
+MOST_CELLS = 15
+"""Cells of a notebook that may take as long as a file each."""
 
 
 class _Source(SourceFileLoader):
@@ -55,13 +58,15 @@ class _Shell:
         return lambda *_, **__: None
 
 
-def load(path: Path) -> ModuleType:
-    """Run a Python file and return it as a module."""
-    loader = _Source(path.stem, str(path))
-    spec = importlib.util.spec_from_loader(path.stem, loader)
+def load(path: Path, name: str = "answers_of_a_learner") -> ModuleType:
+    """Run a Python file and return it as a module, of a name that none has that it may import: a `random.py` is not
+    what it gets itself.
+    """
+    loader = _Source(name, str(path))
+    spec = importlib.util.spec_from_loader(name, loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     vars(module).update(display=print, get_ipython=_Shell)  # which notebooks have
     content = path.read_bytes()
     cells = cells_of(content)
@@ -73,8 +78,8 @@ def load(path: Path) -> ModuleType:
 
 
 def _run_cells(cells: Sequence[str], path: Path, module: ModuleType) -> None:
-    """Run a notebook's cells as Jupyter does, where one that fails stops no other; what failed is told where a function
-    is missing.
+    """Run a notebook's cells as Jupyter does, where one that fails, or takes too long, stops no other; what failed is
+    told where a function is missing.
 
     Raises:
         Exception: what failed first, if no function that a sheet asks for is there.
@@ -84,7 +89,8 @@ def _run_cells(cells: Sequence[str], path: Path, module: ModuleType) -> None:
         try:
             code = compile("\n" * above + cell, str(path), "exec", futures, dont_inherit=True)
             futures |= code.co_flags & FUTURES
-            exec(code, vars(module))
+            with _within(LOADING):
+                exec(code, vars(module))
         except Exception as error:
             failed[number] = error
         above += cell.count("\n") + CELL.count("\n")
@@ -94,34 +100,70 @@ def _run_cells(cells: Sequence[str], path: Path, module: ModuleType) -> None:
     vars(module)[FAILED_CELLS] = "; ".join(said)
 
 
-def hidden_tests(tests: ModuleType, task: str) -> dict[str, Callable[..., Any]]:
-    """Return the hidden tests of a task: functions `test_1_3…(answers, seed)` in the teacher's file."""
-    prefix = f"test_{task.replace('.', '_')}"
-    return {
-        name: test
-        for name, test in vars(tests).items()
-        if callable(test) and (name == prefix or name.startswith(f"{prefix}_"))
-    }
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError in what takes more CPU time, or waits for long, where the system tells of it."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
 
+    def over(*_: object) -> NoReturn:
+        raise TimeoutError(f"{seconds:g} s")
 
-def points_of(test: Callable[..., Any]) -> Any:
-    """Return what a hidden test is worth: its `.points`, or 1; never a number of NumPy or torch."""
-    points = getattr(test, "points", 1)
-    return points.item() if hasattr(points, "item") else points
-
-
-def judge_hidden(name: str, test: Callable[..., Any], answers: ModuleType, seed: int) -> Judgement:
-    """Return the judgement of a hidden test."""
-    points = points_of(test)
+    timers = {signal.ITIMER_PROF: (signal.SIGPROF, seconds), signal.ITIMER_REAL: (signal.SIGALRM, WAITING * seconds)}
+    for timer, (kind, limit) in timers.items():
+        signal.signal(kind, over)
+        signal.setitimer(timer, limit)
     try:
-        with held(replace(Settings.now(), gradients=True)):
-            test(answers, seed)
-    except MemoryError:
-        raise
-    except Exception as error:
-        came = f"{type(error).__name__}: {error}"[:300]
-        return Judgement(name, "wrong", 0, points, came=came, mistakes=("hidden",))
-    return Judgement(name, "right", points, points)
+        yield
+    finally:
+        for timer in timers:
+            signal.setitimer(timer, 0)
+
+
+def seconds_of(file: Path) -> float:
+    """Return how long a file may take by itself: a notebook's cells as long as a file each, if there are few."""
+    with suppress(OSError):
+        return LOADING * min(len(cells_of(file.read_bytes())), MOST_CELLS)
+    return LOADING
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """A teacher's test, and what it is worth: its `.points`, or 1; never a number of NumPy or torch."""
+
+    name: str
+    test: Callable[..., Any]
+    points: Any
+
+    def judge(self, answers: ModuleType, seed: int) -> Judgement:
+        """Return the judgement of this test."""
+        try:
+            with held(replace(Settings.now(), gradients=True)):
+                self.test(answers, seed)
+        except MemoryError:
+            raise
+        except Exception as error:
+            came = f"{type(error).__name__}: {error}"[:300]
+            return Judgement(self.name, "wrong", 0, self.points, came=came, mistakes=("hidden",))
+        return Judgement(self.name, "right", self.points, self.points)
+
+
+def hidden_tests(file: Path, tasks: Iterable[str]) -> dict[str, list[Hidden]]:
+    """Return the hidden tests of each task: functions `test_1_3…(answers, seed)` in the teacher's file, which nothing
+    that runs later can import.
+    """
+    tests = load(file, HIDDEN_TESTS)
+    del sys.modules[HIDDEN_TESTS]
+    found: dict[str, list[Hidden]] = {}
+    for task in tasks:
+        prefix = f"test_{task.replace('.', '_')}"
+        for name, test in vars(tests).items():
+            if callable(test) and (name == prefix or name.startswith(f"{prefix}_")):
+                points = getattr(test, "points", 1)
+                points = points.item() if hasattr(points, "item") else points
+                found.setdefault(task, []).append(Hidden(name, test, points))
+    return found
 
 
 @dataclass(frozen=True)
@@ -135,22 +177,20 @@ class Unit:
     work: Callable[[], Judgement]
 
 
-def units(answers: ModuleType, tasks: Mapping[str, int], tests: ModuleType | None, parts: bool = True) -> list[Unit]:
+def units(
+    answers: ModuleType, tasks: Mapping[str, int], hidden: Mapping[str, Sequence[Hidden]], parts: bool = True
+) -> list[Unit]:
     """Return the units to judge, in order, given the seed of each task; without `parts`, only the hidden tests."""
     found = []
     for name, seed in tasks.items():
-        hidden = hidden_tests(tests, name) if tests is not None else {}
-        if not parts and not hidden:
+        if not parts and name not in hidden:
             continue
         task = find(name)
         for part in task.parts if parts else ():
             work = partial(judge_part, task, part, answers, seed)
             found.append(Unit(name, part.name, part.points, task.seconds, work))
-        for test_name, test in hidden.items():
-            points = points_of(test)
-            found.append(
-                Unit(name, test_name, points, task.seconds, partial(judge_hidden, test_name, test, answers, seed))
-            )
+        for test in hidden.get(name, ()):
+            found.append(Unit(name, test.name, test.points, task.seconds, partial(test.judge, answers, seed)))
     return found
 
 
@@ -204,10 +244,11 @@ def do(job: Job) -> NoReturn:
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # they are files
     threading.Thread(target=follow, args=(job.parent,), daemon=True).start()
     judging = sum(len(task.parts) * task.seconds for task in map(find, job.tasks)) if job.parts else HIDDEN
-    limit_this_process(2 * LOADING + judging)
-    tell(pid=os.getpid(), seconds=LOADING)
+    loading = seconds_of(job.file)
+    limit_this_process(LOADING + loading + judging)
+    tell(pid=os.getpid(), seconds=loading)
     hidden = job.hidden
-    tests = attempt(lambda: load(hidden) if hidden is not None else None, hidden)
+    tests = attempt(lambda: hidden_tests(hidden, job.tasks) if hidden is not None else {}, hidden)
     outcome = attempt(lambda: load(job.file), job.file) if "result" in tests else tests | {"hidden": True}
     if "failed" in outcome:
         tell(**outcome)

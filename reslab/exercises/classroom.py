@@ -25,6 +25,7 @@ from reslab.exercises.telling import WORDS
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
+KILLED = "exit code -9"
 SOLUTIONS = Path(__file__).with_name("solutions.py")
 Result = dict[str, Any]
 """A graded task of a file: `Checked.to_json()`, its student, and the answer in words."""
@@ -77,6 +78,18 @@ class Student:
         }
 
 
+def who_earned(students: Sequence[Student]) -> dict[str, int]:
+    """Return for each sheet that counts how many students have a point in it."""
+    counted = {sheets.sheet_of(task) for student in students for task in student.of}
+    return {
+        number: sum(
+            any(result["points"] for task, result in student.results.items() if sheets.sheet_of(task) == number)
+            for student in students
+        )
+        for number in sorted(counted)
+    }
+
+
 def seed_of(student: str, task: str, seed: int) -> int:
     """Return the seed of a student's inputs: different for every student and task, and the same when graded again."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{student}/{task}".encode()).digest()[:4], "big")
@@ -97,9 +110,8 @@ def grade(
     """Grade what is not graded yet, and return every student, including those of the roster who handed in nothing.
 
     Results are appended to `details` (JSON lines), and reused if file, task, seed, hidden tests and the exercises' own
-    code are unchanged. If a
-    student handed in a task several times, the best result counts. A student whose files show no language is told in
-    `language`.
+    code are unchanged, unless the system ended the file. If a student handed in a task several times, the best result
+    counts. A student whose files show no language is told in `language`.
 
     Raises:
         UserError: if the hidden tests do not pass with the reference solutions, before anything is graded.
@@ -196,7 +208,7 @@ def _on_roster(
     for place, names in enumerate(roster):
         if place in of_row:
             listed.append(students[of_row[place]])
-        elif not any(rows[place] & rows[other] == rows[place] for other in of_row if other < place):
+        elif len(names) == 1 or not any(rows[place] <= rows[other] for other in of_row if other < place):
             problems = [remark("nothing-handed-in")]
             name = " ".join(names[numbered:] or names)  # which of them is the name, nobody says
             listed.append(Student(name, of=worth, language=language, problems=problems))
@@ -253,7 +265,7 @@ def _grade(
 ) -> dict[Submission, list[Result]]:
     """Return the results of every file, graded now or before."""
     tests = f"{code_digest(('exercises',))}/{_digest(hidden) if hidden is not None else ''}"
-    done = {record["key"]: record for record in _lines(details)}
+    done = {record["key"]: record for record in _lines(details) if not _was_killed(record)}
     keys: dict[Submission, dict[str, str]] = {}  # the key of a result, for every task of every submission
     for each in files:
         content = _digest(each.file) if each.tasks else ""
@@ -294,6 +306,12 @@ def _grade(
             pool.shutdown(cancel_futures=True)
             raise
     return {each: [done[name] for name in keys[each].values()] for each in files}
+
+
+def _was_killed(result: Result) -> bool:
+    """Return whether the system ended a file or a part of it, as one does that has no more memory."""
+    killed = (result.get("failure"), result.get("detail")) == ("exit", KILLED)
+    return killed or any(part.get("came") == KILLED for part in result.get("parts", ()))
 
 
 def _digest(file: Path) -> str:

@@ -19,16 +19,17 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import psutil
 
+from reslab.errors import DamagedError
 from reslab.exercises.judgement import Judgement
-from reslab.files import encodable
+from reslab.files import encodable, opened
 
 MIB, GIB = 2**20, 2**30
 MEMORY = 2 * GIB
@@ -42,7 +43,7 @@ KEPT = 10_000
 STARTING = 60.0
 """Seconds for Python and PyTorch to start."""
 LOADING = 20.0
-"""Seconds for running the file itself, before any of its functions is called."""
+"""Seconds for running the file itself, or a cell of a notebook, before any of its functions is called."""
 
 Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
 WAITING = 4
@@ -166,8 +167,8 @@ class Host:
 
     def code(self, job: Job) -> int | None:
         """Return the exit code of a job; None while it is at work."""
-        with suppress(FileNotFoundError):
-            text = (job.place / "ended").read_text(encoding="ascii", errors="replace")
+        if os.path.lexists(ended := job.place / "ended"):
+            text = _content(ended, KEPT).decode("ascii", errors="replace")
             return int(text) if re.fullmatch(r"-?\d{1,9}", text) else 1  # it may be the file that wrote it
         return self._process.poll() if self._process is not None else None
 
@@ -206,15 +207,55 @@ def run(
     ended = Ended({task: [] for task in tasks})
     done, finished = 0, False
     while not finished and ended.failure is None:
-        with tempfile.TemporaryDirectory(prefix="reslab-", ignore_cleanup_errors=True) as place:
+        with _temporary_directory() as place:
             whose = os.getpid()
             resolved = hidden.resolve() if hidden is not None else None
-            job = Job(file.resolve(), tasks, Path(place), resolved, parts, done, whose)
+            job = Job(file.resolve(), tasks, place, resolved, parts, done, whose)
             finished = _do(ended, job, host, stop or threading.Event())
         before, done = done, sum(map(len, ended.parts.values()))
         if not finished and ended.failure is None and done == before:
             ended.failure = "exit"
     return ended
+
+
+@contextmanager
+def _temporary_directory() -> Iterator[Path]:
+    """Give a directory, and remove it with whatever a file has put into it, however deep: what is in its directories is
+    moved up first, as neither the system nor Python (before 3.12) reaches far down.
+    """
+    place = Path(tempfile.mkdtemp(prefix="reslab-"))
+    try:
+        yield place
+    finally:
+        directories = [place]
+        for directory in directories:
+            with suppress(OSError):
+                directory.chmod(0o700)
+            for entry in _entries(directory):
+                with suppress(OSError):  # as on Windows, where it is still open
+                    if entry.is_dir() and not entry.is_symlink():
+                        directories.append(entry.rename(place / uuid.uuid4().hex))
+                    else:
+                        entry.unlink()
+        for directory in reversed(directories):
+            with suppress(OSError):
+                directory.rmdir()
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _content(path: Path, most: int) -> bytes:
+    """Return the beginning of a file; nothing if there is none, or the judged file has put something else there."""
+    try:
+        with opened(path, sys.maxsize) as file:
+            return file.read(most)
+    except (OSError, DamagedError):
+        return b""
 
 
 def _do(ended: Ended, job: Job, host: Host, stop: threading.Event) -> bool:
@@ -269,14 +310,12 @@ def _stopped(begun: Mapping[str, Any], why: str, detail: str, printed: str) -> d
 
 def _records(job: Job) -> list[dict[str, Any]]:
     """Return a job's log so far, without an unfinished line and without what the judged file wrote to it."""
-    log = job.place / "log.jsonl"
-    if not log.exists():
-        return []
+    text = _content(job.place / "log.jsonl", WRITTEN).decode("utf-8", errors="replace")
     records: list[dict[str, Any]] = []
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
-        text = line.partition(" ")[2].removesuffix("\n")
-        if line == job.signed(text, len(records)):
-            records.append(encodable(json.loads(text)))
+    for line in text.splitlines(keepends=True):
+        told = line.partition(" ")[2].removesuffix("\n")
+        if line == job.signed(told, len(records)):
+            records.append(encodable(json.loads(told)))
     return records
 
 
@@ -287,11 +326,7 @@ def _pid(records: Sequence[dict[str, Any]]) -> int | None:
 
 def _printed(job: Job) -> str:
     """Return the beginning of a job's output."""
-    try:
-        with (job.place / "printed").open("rb") as file:
-            return file.read(KEPT).decode("utf-8", errors="ignore")  # a character may be cut
-    except FileNotFoundError:
-        return ""
+    return _content(job.place / "printed", KEPT).decode("utf-8", errors="ignore")  # a character may be cut
 
 
 def _seconds(records: Sequence[dict[str, Any]]) -> float:
@@ -313,11 +348,11 @@ def _environment() -> dict[str, str]:
 
 
 def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
-    """Wait for a job, and return the limit that it broke. Time and memory are counted from the start of the current
-    step.
+    """Wait for a job, and return the limit that it broke. Time, memory and output are counted from the start of the
+    current step.
     """
     process: psutil.Process | None = None
-    told, base, busy, seconds = 0, 0, 0.0, STARTING
+    told, base, busy, seconds, said = 0, 0, 0.0, STARTING, 0
     deadline = time.monotonic() + WAITING * STARTING
     while host.code(job) is None:
         records = _records(job)
@@ -325,9 +360,9 @@ def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
             with suppress(psutil.NoSuchProcess):
                 process = process or psutil.Process(_pid(records))
             told, base, busy = len(records), _used(process), _busy(process)
-            seconds = _seconds(records)
+            seconds, said = _seconds(records), _size(job)
             deadline = time.monotonic() + WAITING * seconds
-        if _loud(job):
+        if _size(job) > said + OUTPUT:
             return "output"
         if told and _used(process) > base + MEMORY:
             return "memory"
@@ -335,13 +370,15 @@ def _watch(job: Job, host: Host, stop: threading.Event) -> Failure | None:
             return "time"
         if stop.wait(0.05):
             return "stopped"
-    return "output" if _loud(job) else None
+    return "output" if _size(job) > said + OUTPUT else None
 
 
-def _loud(job: Job) -> bool:
-    """Return whether a job has printed more than it may."""
-    printed = job.place / "printed"
-    return printed.exists() and printed.stat().st_size > OUTPUT
+def _size(job: Job) -> int:
+    """Return how many bytes a job has printed."""
+    try:
+        return (job.place / "printed").stat().st_size
+    except OSError:
+        return 0
 
 
 def _busy(process: psutil.Process | None) -> float:

@@ -75,11 +75,6 @@ class Task:
         return sum(part.points for part in self.parts)
 
 
-def judge(task: Task, answers: ModuleType, seed: int) -> list[Judgement]:
-    """Return a judgement for every part of a task, on inputs drawn from the seed."""
-    return [judge_part(task, part, answers, seed) for part in task.parts]
-
-
 FAILED_CELLS = "__failed_cells__"
 """The attribute of a notebook's answers that has the errors of its cells."""
 

@@ -26,6 +26,8 @@ GIVEN = ("number", *ANSWER, "of")
 """Those that are not the teacher's."""
 EARLIER = " (earlier)"
 """Behind the task of a row whose answer has changed since it was marked."""
+LONGEST = 120
+"""Bytes of a student's name in that of a file, of which systems allow 255."""
 _OF_A_TASK = re.compile(r"\d+\.\d+(?: |$)")
 
 
@@ -68,11 +70,12 @@ def write(
 
 
 def file_names(students: Sequence[str]) -> list[str]:
-    """Return the students' names as names of files on any system, each another."""
+    """Return the students' names as names of files on any system, each another, and none too long."""
     found: list[str] = []
     taken = set[str]()
     for student in students:
-        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", student).strip(". ") or "_"
+        short = student.encode()[:LONGEST].decode(errors="ignore")
+        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", short).strip(". ") or "_"
         free = next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each.casefold() not in taken)
         taken.add(free.casefold())
         found.append(free)
@@ -207,7 +210,8 @@ def _otter(student: Student, language: Language) -> dict[str, Any]:
     row = student.row(language)
     points = {task: student.results.get(task, {"points": 0})["points"] for task in student.of}
     status = "Completed" if student.results else row["remarks"] or "nothing to grade"
-    return _otter_row(_harmless(row["files"] or student.name), points, student.points, row["percent"] / 100, status)
+    file, share = row["files"] or student.name, row["percent"] / 100
+    return _otter_row(_harmless(file), points, student.points, share, _harmless(status))
 
 
 def _otter_row(file: str, points: Mapping[str, int], total: int, share: float, status: str) -> dict[str, Any]:

@@ -8,15 +8,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _NUMBER = re.compile(r"\d+")
+_NUMBERS = (int, float, Fraction)
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,8 @@ def _same(a: Any, b: Any, tolerance: float) -> bool:
         return (a.kind, a.calls, *_said(a.message)) == (b.kind, b.calls, *_said(b.message))
     if isinstance(a, bool | str | None) or isinstance(b, bool | str | None):
         return type(a) is type(b) and bool(a == b)
-    if isinstance(a, Real) and isinstance(b, Real):
-        return bool(
-            a == b or (not isinstance(b, Integral) and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b))))
-        )
+    if type(a) in _NUMBERS and type(b) in _NUMBERS:
+        return bool(a == b or (type(b) is not int and abs(float(a) - float(b)) <= tolerance * max(1.0, abs(float(b)))))
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key], tolerance) for key in a)
     if isinstance(a, list) and isinstance(b, list):
@@ -101,7 +100,17 @@ def near(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 
 def as_tensor(value: Any) -> Any:
-    """Return a NumPy array of numbers as a tensor; anything else unchanged."""
+    """Return a NumPy array of numbers as a tensor, and a tensor of a class of its own as one of torch's, whose methods
+    are known; anything else unchanged.
+
+    Raises:
+        TypeError: if it is a tensor whose operations are its class's.
+    """
+    if isinstance(value, Tensor) and type(value) not in (Tensor, Parameter):
+        if type(value).__torch_dispatch__ is not Tensor.__torch_dispatch__:
+            raise TypeError(f"{type(value).__name__} computes in its own way")
+        with torch._C.DisableTorchFunctionSubclass():
+            return Tensor.as_subclass(value, Tensor)
     if type(value) is not np.ndarray or value.dtype.kind not in "biufc":
         return value
     return torch.tensor(value.copy())  # a copy, as torch does not accept a reversed array
@@ -111,8 +120,10 @@ def plain(value: Any) -> Any:
     """Return a value in Python's own types, by its content and without methods of its class; anything else
     unchanged.
     """
-    if isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0):
-        return value.item()
+    if isinstance(value, np.generic):
+        return np.generic.item(value)
+    if isinstance(value, Tensor) and value.ndim == 0:
+        return as_tensor(value).item()
     if type(value) in (bool, int, float, Fraction):
         return value
     if isinstance(value, int):

@@ -4,7 +4,7 @@ import ast
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,10 @@ from reslab.files import json_text, opened, parse_json
 
 PYTHON_CELLS = {"capture", "memit", "prun", "time", "timeit"}
 """Cell magics below which is Python that runs in the notebook; below others are files, and other languages."""
+MOST_READ = 1_000_000
+"""Lines that may be read, again and again, to tell a notebook's magics from strings."""
 _COMMAND = re.compile(
-    r"""(?P<indent>[ \t]*)(?:
+    r"""(?P<indent>[ \t]*+)(?:
         [%!].*                                    # a magic, or a command of the system
         | (?:pip|conda|cd|ls|pwd|mkdir|rm|cp|mv|cat)(?:[ ]+(?![-/]=)[\w\-.~/"'].*)?  # a magic without its mark
         | \?{1,2}[ \t]*[\w.*%]+[ \t]*             # help, asked for before a name
@@ -75,7 +77,18 @@ def code(content: bytes) -> str:
         raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
+    if _effort(texts) > MOST_READ:
+        raise ValueError("it has too many magics")
     return _futures_first(CELL.join(map(python, texts))) + "\n"
+
+
+def _effort(cells: Sequence[str]) -> int:
+    """Return how many lines have to be read, at most, for these cells: those above each magic, and above each import
+    from `__future__`.
+    """
+    lines = [cell.split("\n") for cell in cells]
+    magics = sum(len(each) * sum(_COMMAND.fullmatch(line) is not None for line in each) for each in lines)
+    return magics + sum(map(len, lines)) * sum(_FUTURE.fullmatch(line) is not None for each in lines for line in each)
 
 
 def _futures_first(text: str) -> str:

@@ -151,7 +151,7 @@ def _reaches(node: ast.AST) -> bool:
             return any(each.name == "exercises" for each in node.names)
         return module.startswith(_OURS) and not {each.name for each in node.names} <= OFFERED
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node)}.".startswith(f"{_OURS}.")
+        return node.attr == "exercises"  # of whatever name reslab has there
     if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in _BY_NAME:
         return any(isinstance(each, ast.Constant) and each.value == "exercises" for each in node.args)
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_NAMES_OURS.search(node.value))

@@ -5,7 +5,6 @@ roster.
 import codecs
 import csv
 import io
-import json
 import re
 import tokenize
 import unicodedata
@@ -23,7 +22,7 @@ from reslab.exercises.noticing import parsed, tasks_of
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.sheets import SHEETS
 from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, below, text_of
-from reslab.files import TEXT_BYTES, opened
+from reslab.files import TEXT_BYTES, opened, parse_json
 
 ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
 GRADED = (ANSWERS, NOTEBOOK, ZIP)
@@ -116,7 +115,7 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
     handed = Handed([], {})
     entries = _entries(directory, {path.resolve() for path in aside})
     names = _names_in(entries)
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(each for each in entries if not _is_receipt(each, entries)):
         _take(entry, names, Unpacking(work / str(number)), only, handed)
     for each in lost:  # members of the class's file, each of which costs its student alone
         place = directory.joinpath(*PurePosixPath(each.file).parts)
@@ -227,6 +226,14 @@ def _take(entry: Path, names: Names, unpacking: Unpacking, only: Sequence[str], 
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
 
 
+def _is_receipt(entry: Path, entries: Sequence[Path]) -> bool:
+    """Return whether an entry is Blackboard's own, which it puts beside the files of an attempt:
+    `Lab 1_hong_attempt_DATE.txt`.
+    """
+    match = _PLATFORMS[2].fullmatch(_stem(entry)) if entry.suffix == ".txt" else None
+    return match is not None and not match["file"] and any(other.name.startswith(f"{entry.stem}_") for other in entries)
+
+
 def _whose(entry: Path, names: Names) -> tuple[str, tuple[str, ...]]:
     """Return the student of an entry, and the names that the student may have on a roster: of a name that no platform
     gave, also a long number in it, as in `HW_1_20231234_홍길동`.
@@ -316,7 +323,7 @@ def _record(file: Path) -> dict[str, Any]:
     """Return a learner's record of hints and solutions; empty if it is not one."""
     try:
         with opened(file, MOST) as opens:
-            record = json.loads(opens.read())
+            record = parse_json(opens.read().decode())
     except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}

@@ -19,6 +19,8 @@ EXTRACTED = 2**29
 """Bytes that may be extracted for one student."""
 DEPTH = 3
 """Zip files that may be inside one another."""
+LEVELS = 50
+"""Directories that may be inside one another in a zip file."""
 OF_SYSTEMS = ("__pycache__", "__MACOSX", "site-packages")
 """Directories that are nobody's."""
 OF_OTHERS = ("pyvenv.cfg", "conda-meta", "exercises/grading.py")
@@ -67,6 +69,9 @@ class Unpacking:
         root = self.place / f"zip{self._archives}"
         self._archives += 1
         root.mkdir(parents=True, exist_ok=True)
+        if not archive.is_file():  # to open a pipe would wait for a writer
+            self.problems.append(remark("not-regular", name))
+            return root
         try:
             with zipfile.ZipFile(archive) as opened:
                 failed = [problem for each in opened.infolist() if (problem := self._extract(opened, each, root, name))]
@@ -82,6 +87,8 @@ class Unpacking:
         size = member.file_size if path.suffix.lower() == ZIP else min(member.file_size, MOST + 1)
         target = root.joinpath(*parts)
         try:
+            if len(parts) > LEVELS:
+                return remark("too-many-levels", name, levels=LEVELS)
             if member.is_dir() or not parts:
                 target.mkdir(parents=True, exist_ok=True)
             elif not self.files or size > self.size:
@@ -116,9 +123,23 @@ def below(directory: Path) -> Iterator[Path]:
     """Yield the files below a directory at any depth, without hidden ones and others' code; links to directories are
     not followed.
     """
-    for place, directories, files in os.walk(directory):
-        directories[:] = sorted(name for name in directories if not _is_nobodys(Path(place, name)))
-        yield from (Path(place, name) for name in sorted(files) if not name.startswith("."))
+    left = [directory]  # `os.walk` recurses before Python 3.12
+    while left:
+        try:
+            with os.scandir(left.pop()) as entries:
+                inside = sorted(entries, key=lambda entry: entry.name)
+        except OSError:  # it may not be read, or lies too deep
+            continue
+        directories = [each for each in inside if _is_directory(each)]
+        yield from (Path(each) for each in inside if each not in directories and not each.name.startswith("."))
+        left += [Path(each) for each in reversed(directories) if not each.is_symlink() and not _is_nobodys(Path(each))]
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def _is_nobodys(directory: Path) -> bool:
@@ -126,7 +147,7 @@ def _is_nobodys(directory: Path) -> bool:
     named = directory.name.startswith(".") or directory.name in OF_SYSTEMS
     try:
         return named or any((directory / inside).exists() for inside in OF_OTHERS)
-    except OSError:  # one that may not be read, which `os.walk` passes by
+    except OSError:  # it may not be read
         return True
 
 

@@ -5,12 +5,12 @@ from typing import Annotated, Any, get_origin
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from reslab.data import canonical
-from reslab.errors import suggest, told
+from reslab.errors import WrongValueError, suggest, told, worded
 from reslab.experiment.identity import digest
 from reslab.networks import zoo
 from reslab.networks.sources import function_of
 from reslab.runs import Config
-from reslab.training.devices import Device, Precision, best_device, best_precision
+from reslab.training.devices import Device, Precision, best_device, best_precision, is_here
 from reslab.training.loop import TrialConfig
 from reslab.training.recipes import RECIPES, Recipe, recipe_for
 
@@ -56,10 +56,12 @@ class StudyConfig(Config):
     @field_validator("precision", mode="before")
     @classmethod
     def _best_precision(cls, precision: Any, info: ValidationInfo) -> Any:
-        chosen = (
-            best_precision(info.data["device"]).value if precision == "auto" and "device" in info.data else precision
-        )
-        return str(chosen)  # a typed-in 32 is read as a number
+        if precision != "auto" or "device" not in info.data:
+            return str(precision)  # a typed-in 32 is read as a number
+        device: Device = info.data["device"]
+        if not is_here(device):  # it is for a cluster's
+            raise WrongValueError(*worded("auto-elsewhere", device=device))
+        return best_precision(device).value
 
     @property
     def seed_range(self) -> range:

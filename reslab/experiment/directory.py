@@ -40,12 +40,9 @@ class Directory(NamedTuple):
         """
         if self.record.exists():
             if (other := self._recorded("study")) != study.name:
-                raise MismatchError(f"{self.path} holds the study {other!r}, not {study.name!r}; give another --out")
+                raise MismatchError(*worded("directory-of-another-study", path=self.path, other=other, name=study.name))
             if config is not None and (changes := _changes(self._recorded("config"), config)):
-                raise MismatchError(
-                    f"{self.path} holds this study with other settings ({changes}); add --out {self.path}-2 to keep "
-                    "both, or --replace to overwrite its record and report (finished trials are kept and reused)"
-                )
+                raise MismatchError(*worded("study-with-other-settings", path=self.path, changes=changes))
             if config is not None and self._is_registered():
                 raise MismatchError(*worded("record-is-registered", path=self.path))
             if config is not None and study.is_own and self._claims().isdisjoint(claim.id for claim in study.claims):
@@ -56,7 +53,7 @@ class Directory(NamedTuple):
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UnusableError(f"cannot write to {self.path}: {error.strerror}; give another --out") from error
+            raise UnusableError(*worded("study-unwritable", path=self.path, reason=error.strerror)) from error
         return self
 
     def begun(self, shown: Begun) -> Path:
@@ -77,9 +74,7 @@ class Directory(NamedTuple):
         try:
             return read_json(self.record)[key]
         except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DamagedError(
-                f"{self.record} is damaged; delete it and run the study again (finished trials are kept and reused)"
-            ) from error
+            raise DamagedError(*worded("study-damaged", record=self.record)) from error
 
 
 def _changes(recorded: Any, config: StudyConfig) -> str:

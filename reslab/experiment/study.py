@@ -194,9 +194,8 @@ def run_study(
     failures.sort(key=lambda failure: configs.index(failure.config))  # not in the order of failure
     empty = [label(key) for key, trials in groups.items() if not trials]
     if empty:
-        raise FailedError(
-            f"no trial of {', '.join(empty)} finished: {failures[0].reason if failures else 'unknown reason'}"
-        )
+        reason = failures[0].reason if failures else Wording("unknown", "알 수 없음")
+        raise FailedError(*worded("no-trial-finished", groups=", ".join(empty), reason=reason))
     with threads(config.threads), told(f"the study {study.name}") if study.is_own else nullcontext():
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
         record = _record(study, config, groups, measured, failures, registration)

@@ -1,5 +1,6 @@
 """Arguments of a view, by name or number of its blocks: gates, and replacements of branches."""
 
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -7,7 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggest, worded
+from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggested, worded
 from reslab.gates.gating import Block, Standing
 
 Which = str | int
@@ -34,11 +35,15 @@ def index_of(blocks: Sequence[Block], which: Which) -> int:
     names = [block.name for block in blocks]
     if isinstance(which, str):
         if which not in names:
-            raise UnknownNameError(f"no block {which!r}{suggest(which, names)}")
+            raise UnknownNameError(*worded("no-block", which=which, near=suggested(which, names)))
         return names.index(which)
-    if isinstance(which, bool) or not isinstance(which, int) or not 0 <= which < len(names):
-        raise UnknownNameError(f"no block {which!r}; expected a name, or a number from 0 to {len(names) - 1}")
-    return which
+    try:
+        place = -1 if isinstance(which, bool) else operator.index(which)  # also NumPy's
+    except TypeError:
+        place = -1
+    if not 0 <= place < len(names):
+        raise UnknownNameError(*worded("no-block-number", which=which, last=len(names) - 1))
+    return place
 
 
 def indices_of(blocks: Sequence[Block], which: Collection[Which] | Literal["all"]) -> list[int]:
@@ -71,11 +76,9 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
 
 def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], device: torch.device) -> Tensor:
     exact = torch.float64 if device.type != "mps" else torch.float32  # which has no larger
+    asked = {index_of(blocks, which): value for which, value in named.items()}
     try:
-        numbers = {
-            index_of(blocks, which): torch.as_tensor(value, dtype=exact, device=device)
-            for which, value in named.items()
-        }
+        numbers = {index: torch.as_tensor(value, dtype=exact, device=device) for index, value in asked.items()}
     except (TypeError, ValueError, RuntimeError) as error:
         raise WrongValueError(*worded("no-gates", values=", ".join(map(repr, named.values())))) from error
     one = torch.ones((), dtype=exact, device=device)

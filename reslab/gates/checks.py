@@ -1,5 +1,6 @@
 """Checks of a network and its view: declarations, hooks, and that the view reproduces the network."""
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -24,11 +25,17 @@ def adopt_constants(made: nn.Module) -> None:
 def check_hooks(opened: Mapping[str, nn.Module]) -> None:
     """Reject hooks on modules whose inside is run by the graph, as these hooks would not be called."""
     for name, module in opened.items():
-        if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks:
+        if has_hooks(module):
             raise UnseenError(
                 f"{name or 'the network'} ({type(module).__name__}) has a hook that a view would skip, as it runs the "
                 "module's parts; remove the hook, or put it on a layer"
             )
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether something is called before or after a module's forward or backward pass."""
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return any(kinds)
 
 
 def compare(expected: Any, got: Any, declarations: Declarations) -> None:
@@ -73,7 +80,9 @@ def check_padding(whole: Whole, expected: Any, example: Any) -> None:
 def same(one: Tensor, other: Tensor) -> bool:
     """Return whether two tensors are the same, bit for bit; one NaN is like another."""
     one, other = (torch.view_as_real(each) if each.is_complex() else each for each in (one, other))
-    return torch.equal(one.nan_to_num(), other.nan_to_num())
+    if not torch.equal(one.isnan(), other.isnan()):
+        return False
+    return torch.equal(*(each.nan_to_num(0.0, math.inf, -math.inf) for each in (one, other)))
 
 
 def check_declarations(network: nn.Module, declarations: Declarations) -> None:

@@ -22,7 +22,7 @@ from torch.fx.immutable_collections import immutable_dict, immutable_list
 from torch.fx.proxy import TraceError
 from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, worded
 from reslab.gates.writing import assigned
 from reslab.state import draws_apart
 
@@ -70,10 +70,7 @@ def check(value: Any, expected: Any, where: str, example: str, given: Any) -> No
         UserError: if `value`, computed from the shape, differs from the example's.
     """
     if value != expected:
-        raise MismatchError(
-            f"the network branches on the shape of its input{where}: the view was made for {example} and got {given}, "
-            "for which the network may take another path; make a view with an example of that shape"
-        )
+        raise MismatchError(*worded("branches-on-shape", where=where, example=example, given=given))
 
 
 def check_no_autocast(device: str, where: str) -> None:

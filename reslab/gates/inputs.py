@@ -134,7 +134,7 @@ class Whole(nn.Module):
         if self.writes:
             x = _once(cloned, x)
         if self.keys is None:
-            return self.network(x)
+            return self.network(x.parts if isinstance(x, Inputs) else x)
         parts = {key: _once(part, x, key) for key in self.keys}
         return self.network(
             *(value for key, value in parts.items() if isinstance(key, int)),

@@ -54,10 +54,17 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     Raises:
         UserError: if the network cannot be traced, has no blocks or no such output, or does not match the declarations.
     """
+    return made_view(network, example, blocks or {}, output)
+
+
+def made_view(
+    network: nn.Module, example: Any, blocks: Declarations, output: Output = None, *, writes: bool = False
+) -> View:
+    """Return the view of a network that is known to write into its input in some mode, or looked at for that."""
     wrapper, network = network, unwrapped(network)
     if isinstance(wrapper, nn.Module) and wrapper is not network:
         check_hooks({"the wrapper": wrapper})
-    declarations = dict(blocks or {})
+    declarations = dict(blocks)
     check_declarations(network, declarations)
     check_hooks(tracing.opened(network))
 
@@ -71,7 +78,7 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
     whole = Whole(network, sketched(example), output)
     with told(f"the network does not take the example {shapes_of(example)}", MismatchError):
         expected = evaluate(whole.whole, given := cloned(example))
-        whole.writes = is_written(given)
+        whole.writes = is_written(given) or writes
         check_padding(whole, expected, example)
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)

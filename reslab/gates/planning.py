@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 
 from torch import fx
 
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 from reslab.gates import flow, tracing
 from reslab.gates.finding import Finder, NotSplit
 from reslab.gates.gating import Block, Place, put_gates, without_gate
@@ -113,7 +113,7 @@ class Plan:
         """
         place = self.places[index]
         if not place.plain:
-            raise UnseenError(f"block {self.blocks[index].name} is not a plain sum of a shortcut and a branch")
+            raise UnseenError(*worded("no-plain-sum", name=self.blocks[index].name))
         return self._slice(self.cuts[index].live, (place.shortcut, tuple(place.branches)))
 
     def input(self, index: int) -> Function:
@@ -132,9 +132,20 @@ class Plan:
         return [self._taken_beside(place, cut) for place, cut in zip(self.places, self.cuts, strict=False)]
 
     def _taken_beside(self, place: Place, cut: Cut) -> Nodes:
-        inside = flow.reached([place.output], attrgetter("all_input_nodes"), (place.input, *cut.live))
+        given = self.given(place, cut)
+        inside = flow.reached([place.output], attrgetter("all_input_nodes"), (place.input, *given))
         taken = {source for node in inside for source in node.all_input_nodes}
-        return tuple(node for node in cut.live if node in taken and node is not place.input)
+        return tuple(node for node in given if node in taken and node is not place.input)
+
+    def given(self, place: Place, cut: Cut) -> Nodes:
+        """Return what is live at the cut before a block, but for its own branch, which may have been begun before: that
+        is made from its input, and not by other blocks.
+        """
+        if len(cut.live) == 1 or not place.plain:
+            return cut.live
+        ends = [other.end for other in self.places]
+        own = flow.reached(place.input.users, attrgetter("users"), ends)
+        return tuple(node for node in cut.live if node not in own)
 
     def beside(self, index: int) -> Function:
         """Return the function from what is live before a block to what is live beside the stream after it."""
@@ -164,9 +175,7 @@ def make_plan(traced: tracing.Traced, hidden: Sequence[NotSplit] = ()) -> Plan:
         others = f" (and {len(not_split) - 1} others like it)" if len(not_split) > 1 else ""
         raise UnseenError(f"nothing is left to gate: {not_split[0]}{others}")
     if not found:
-        raise UnseenError(
-            "the network has no blocks: its graph has no additive skip, no dense layer and no repeated unit"
-        )
+        raise UnseenError(*worded("no-blocks"))
     graph = traced.graph
     with graph.inserting_after(next(iter(graph.nodes))):
         gates = graph.placeholder("gates")

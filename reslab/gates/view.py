@@ -290,7 +290,8 @@ class View(Whole):
         return [module for path in called for module in self.get_submodule(path).modules()]
 
     def _nodes_of(self, index: int) -> set[fx.Node]:
-        place, before = self.plan.places[index], self.plan.cuts[index].live
+        place = self.plan.places[index]
+        before = self.plan.given(place, self.plan.cuts[index])
         return flow.reached([place.end], attrgetter("all_input_nodes"), (place.input, *before))
 
     def parameters_between(self, index: int) -> list[nn.Parameter]:

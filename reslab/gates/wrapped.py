@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reslab.errors import UnseenError, WrongValueError
+from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates import tracing
 
 
@@ -19,16 +19,12 @@ def unwrapped(network: Any) -> nn.Module:
     if isinstance(network, torch.export.ExportedProgram):
         return _of_program(network)
     if isinstance(network, torch.jit.ScriptModule | torch.jit.ScriptFunction):
-        raise UnseenError(
-            "the network is a TorchScript program, whose blocks are hidden; give the module that it was made from"
-        )
+        raise UnseenError(*worded("blocks-in-torchscript"))
     if not isinstance(network, nn.Module):
-        raise WrongValueError(
-            f"a network is a torch.nn.Module, got {type(network).__name__}; `reslab.build(NAME)` makes one by name"
-        )
+        raise WrongValueError(*worded("not-a-network", kind=type(network).__name__))
     network = tracing.within(network)
     if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in network.parameters()):
-        raise UnseenError("the network has uninitialised lazy layers; run it once on images")
+        raise UnseenError(*worded("not-yet-initialised"))
     return network
 
 

@@ -1,5 +1,6 @@
 """Operations that write into a value, as `x.add_(y)`, and values in the same memory, which change with it."""
 
+import inspect
 import operator
 from operator import methodcaller
 from typing import Any
@@ -103,7 +104,17 @@ def _is_in_place(node: fx.Node, root: nn.Module) -> bool:
         return False  # whose names end like those of operations in place
     name = name_of(node)
     ends = name.endswith("_") and not name.endswith("__")
-    return ends or node.target is assigned or node.kwargs.get("inplace") is True
+    return ends or node.target is assigned or _asked_in_place(node)
+
+
+def _asked_in_place(node: fx.Node) -> bool:
+    """Return whether a function is given `inplace=True`, by name or by place."""
+    if "inplace" in node.kwargs or node.op != "call_function":
+        return node.kwargs.get("inplace") is True
+    try:
+        return inspect.signature(node.target).bind(*node.args).arguments.get("inplace") is True  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # it has no signature
+        return False
 
 
 def _is_view(node: fx.Node, root: nn.Module) -> bool:

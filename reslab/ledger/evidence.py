@@ -152,7 +152,7 @@ def _at_scale(claims: Mapping[str, Claim], sets: Mapping[str, Sequence[SeedSet]]
     rates = [origin.error_rate for origin in origins]
     silent = [id for id, found in sets.items() if all(_silent(one.verdict) for one in found)]
     shares = sum(
-        claims[id].same_as is None and any(one.origin in origins and _has_share(one.verdict) for one in found)
+        claims[id].same_as not in sets and any(one.origin in origins and _has_share(one.verdict) for one in found)
         for id, found in sets.items()
         if not members[id]
     )

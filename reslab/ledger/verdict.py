@@ -69,12 +69,12 @@ def alike(measured: Any, expected: Any) -> bool:
 
 
 def _of_python(value: Any) -> Any:
-    """Return a value with the numbers of NumPy and torch in it as Python's."""
+    """Return a value with the numbers and arrays of NumPy and torch in it as Python's."""
     if isinstance(value, Mapping):
         return {key: _of_python(part) for key, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(_of_python, value))
-    return value.item() if getattr(value, "ndim", None) == 0 else value
+    return value.tolist() if hasattr(value, "ndim") else value  # a number, of no dimensions
 
 
 def _has_nan(value: Any) -> bool:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._pytree import tree_leaves
 
 from reslab.counting import FlopCounter
-from reslab.errors import MismatchError, UserError
+from reslab.errors import MismatchError, UserError, worded
 from reslab.gates.view import View
 from reslab.networks.counting import count_params
 from reslab.state import draws_apart, in_mode
@@ -125,7 +125,7 @@ def table(name: str, network: nn.Module, input_shape: tuple[int, int, int]) -> T
     except Exception as error:  # of whatever kind a forward raises
         kind = "" if type(error) is RuntimeError else f"{type(error).__name__}: "
         why = " ".join(f"{kind}{error}".split())
-        raise MismatchError(f"{name} cannot run on an image of its size, {input_shape}: {why}") from error
+        raise MismatchError(*worded("cannot-run-at-size", name=name, shape=input_shape, why=why)) from error
     return Table(rows, input_shape, count_params(network), sum(row.macs for row in rows))
 
 

@@ -124,7 +124,7 @@ def build(
             or the weights do not fit.
     """
     if not isinstance(name, str):
-        raise WrongValueError(f"expected the name of a network, such as 'resnet20', got {type(name).__name__}")
+        raise WrongValueError(*worded("name-of-a-network", kind=type(name).__name__))
     if weights is None:
         return fresh(name, options)
     from reslab.networks.pretrained import is_word, pretrained  # which builds through this module
@@ -172,7 +172,7 @@ def told_by(weights: WeightFile, name: str) -> dict[str, Any]:
     if untaken := {key: value for key, value in told.items() if known is None or key not in known}:
         facts = ", ".join(f"{key} {value}" for key, value in untaken.items())
         if known is not None:
-            raise MismatchError(f"{weights.path} is for {facts}, which {name} has not")
+            raise MismatchError(*worded("weights-of-other-options", path=weights.path, facts=facts, name=name))
         warnings.warn(f"{weights.path} is for {facts}; whether {name} is too is unknown", stacklevel=2)
     return {key: value for key, value in told.items() if key not in untaken}
 

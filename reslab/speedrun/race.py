@@ -20,7 +20,7 @@ from reslab.data import Augment, Dataset, load_data
 from reslab.data.dataset import PartName
 from reslab.data.images import Ragged
 from reslab.digests import DECIDED, code_digest
-from reslab.errors import FailedError, MismatchError, MissingError
+from reslab.errors import FailedError, MismatchError, MissingError, worded
 from reslab.executors.attempts import ElsewhereError, reason
 from reslab.files import Json, write_atomically
 from reslab.ledger.claim import Claim
@@ -80,7 +80,7 @@ def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
         if process.is_alive():
             end([process])
     if outcome is None:
-        raise FailedError(f"the process of {label} died (exit code {process.exitcode})")
+        raise FailedError(*worded("process-died", label=label, code=process.exitcode))
     if "reason" in outcome:
         raise FailedError(f"{label}: {outcome['reason']}") from ElsewhereError(f"\n{outcome['traceback']}")
     return outcome
@@ -193,11 +193,9 @@ def check(data: Dataset) -> None:
         UserError: if the images differ in size, are cut out of larger ones, or are too few.
     """
     if any(isinstance(images, Ragged) for images, _ in data.parts.values()) or not isinstance(data.augment, Augment):
-        raise MismatchError(
-            f"a speedrun needs images of one size, and those of {data.name} differ in size; try cifar10 or digits"
-        )
+        raise MismatchError(*worded("race-of-one-size", data=data.name))
     if len(data.labels) < 2:
-        raise MissingError(f"a speedrun needs at least two training images; {data.name} has {len(data.labels)}")
+        raise MissingError(*worded("race-of-too-few", data=data.name, count=len(data.labels)))
 
 
 def parts(data: Dataset, part: Literal["heldout", "test"]) -> tuple[Pixels, Pixels]:

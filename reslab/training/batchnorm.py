@@ -52,7 +52,7 @@ def true_average(network: nn.Module, batches: Iterable[Split]) -> int:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is not None
     ]
     if not layers:
-        raise UnseenError("this network has no BatchNorm layer with running statistics")
+        raise UnseenError(*worded("no-running-statistics"))
     moments = [_Moments() for _ in layers]
     hooks: list[Any] = [layer.register_forward_pre_hook(moment) for layer, moment in zip(layers, moments, strict=True)]
     kept = [{name: value.clone() for name, value in layer.state_dict().items()} for layer in layers]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import DamagedError, told
-from reslab.state import OF_TORCH
+from reslab.state import OF_TORCH, device_of
 
 Beside = dict[str, dict[str, Any]]
 """Values by the names of the module and of the attribute or buffer."""
@@ -51,7 +51,9 @@ def put_back(network: nn.Module, values: Beside) -> None:
             if isinstance(old, Tensor) and isinstance(value, Tensor) and old.shape == value.shape:
                 old.copy_(value)
             else:
-                (module._buffers if key in module._buffers else vars(module))[key] = value
+                there = old.device if isinstance(old, Tensor) else device_of(network)
+                here = value.to(there) if isinstance(value, Tensor) else value
+                (module._buffers if key in module._buffers else vars(module))[key] = here
 
 
 def to_bytes(weights: Beside, ema: Beside) -> bytes:

@@ -11,7 +11,7 @@ import torch
 from pydantic import ConfigDict, Field
 from torch import Tensor
 
-from reslab.errors import DamagedError, MismatchError, UserError
+from reslab.errors import DamagedError, MismatchError, UserError, worded
 from reslab.files import Json, Shape, read_sealed, set_aside, wrong
 from reslab.runs import METRICS, Mark, Run
 
@@ -45,8 +45,8 @@ def write(run: Run, state: Json) -> None:
     run.write_checkpoint(buffer.getvalue())
 
 
-def read(path: Path, device: torch.device) -> Json:
-    """Return the content of a checkpoint, with its tensors on the device.
+def read(path: Path) -> Json:
+    """Return the content of a checkpoint, with its tensors on the CPU.
 
     Raises:
         DamagedError: if its hash does not match.
@@ -54,7 +54,7 @@ def read(path: Path, device: torch.device) -> Json:
     """
     content = read_sealed(path)
     try:
-        state: Json = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+        state: Json = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # any exception, as a foreign file can fail in any way
         raise no_checkpoint(path, f"{type(error).__name__}: {error}") from error
     if complaint := wrong(Checkpoint, state):
@@ -70,16 +70,16 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
         if not path.exists():
             continue
         try:
-            state = read(path, torch.device("cpu"))
+            state = read(path)
             if state["trial"] != run.config.digest():
-                raise DamagedError(f"{path} belongs to another trial")
+                raise DamagedError(*worded("checkpoint-of-another", path=path))
             if state.get("images") not in (None, images):
                 data = run.config.model_dump().get("data")
-                raise DamagedError(f"{path} was written for other images than {data} has now")
+                raise DamagedError(*worded("checkpoint-of-other-images", path=path, data=data))
             if state["step"] > steps:
-                raise DamagedError(f"{path} is at step {state['step']} of {steps}")
+                raise DamagedError(*worded("checkpoint-beyond-the-end", path=path, step=state["step"], steps=steps))
             if not run.holds(Mark(*state["metrics"])):
-                raise DamagedError(f"{run.path / METRICS} is damaged: it has changed since {path.name} was written")
+                raise DamagedError(*worded("metrics-changed", metrics=run.path / METRICS, name=path.name))
         except DamagedError as error:
             print(
                 f"reslab: {error}; it is kept as {set_aside(path).name}, and the run resumes from before it",
@@ -92,7 +92,4 @@ def newest(run: Run, images: str, steps: int) -> Path | None:
 
 def no_checkpoint(path: Path, why: str) -> UserError:
     """Return the error for a file that is not a checkpoint of the trial."""
-    return MismatchError(
-        f"{path} is intact, but not a checkpoint of this trial ({' '.join(why.split())[:200]}); delete it, and the run "
-        "starts without it"
-    )
+    return MismatchError(*worded("no-checkpoint", path=path, reason=" ".join(why.split())[:200]))

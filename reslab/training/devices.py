@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import torch
 
-from reslab.errors import MismatchError, UnusableError, worded
+from reslab.errors import FailedError, MismatchError, UnusableError, Wording, worded
 from reslab.processes import end, following_parent
 from reslab.training import speed
 
@@ -30,8 +30,10 @@ __all__ = [
     "best_device",
     "best_precision",
     "check",
+    "deterministic",
     "fabric_here",
     "has_bf16",
+    "is_here",
     "is_main_process",
     "keep_freed_memory",
     "launch",
@@ -59,7 +61,7 @@ class Choice(NamedTuple):
     """The choice of `auto` on this machine, and the reason."""
 
     value: Precision
-    why: str
+    why: Wording
 
 
 class Placement(Protocol):
@@ -96,20 +98,32 @@ def best_precision(device: Device) -> Choice:
     share = measured.precision[fastest] / measured.precision["32"]
     chosen: Precision = fastest if share <= FASTER else "32"
     times = ", ".join(f"{name} {1000 * seconds:.4g}" for name, seconds in sorted(measured.precision.items()))
-    return Choice(chosen, f"measured on {measured.date}, milliseconds a training step: {times}")
+    return Choice(
+        chosen,
+        Wording(
+            f"measured on {measured.date}, milliseconds a training step: {times}",
+            f"{measured.date}에 잰 값, 학습 한 스텝의 밀리초: {times}",
+        ),
+    )
 
 
 def native_precision(device: Device) -> Choice:
     """Return the half precision that the device supports natively, or float32, and the reason."""
     if device == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Choice("bf16", "this GPU multiplies bfloat16")
-        return Choice("16", "this GPU multiplies float16 and not bfloat16")
+            return Choice("bf16", Wording("this GPU multiplies bfloat16", "이 GPU는 bfloat16을 바로 곱한다"))
+        return Choice(
+            "16",
+            Wording("this GPU multiplies float16 and not bfloat16", "이 GPU는 bfloat16이 아니라 float16을 곱한다"),
+        )
     if device == "mps":
-        return Choice("32", "on Apple's GPUs half precision is not tried here")
+        return Choice(
+            "32",
+            Wording("on Apple's GPUs half precision is not tried here", "Apple의 GPU에서는 반정밀도를 시도하지 않는다"),
+        )
     if has_bf16():
-        return Choice("bf16", "this CPU multiplies bfloat16")
-    return Choice("32", "this CPU would only emulate bfloat16")
+        return Choice("bf16", Wording("this CPU multiplies bfloat16", "이 CPU는 bfloat16을 바로 곱한다"))
+    return Choice("32", Wording("this CPU would only emulate bfloat16", "이 CPU에서는 bfloat16을 흉내만 낸다"))
 
 
 def has_bf16() -> bool:
@@ -124,15 +138,18 @@ def has_bf16() -> bool:
     return True
 
 
+def is_here(device: Device) -> bool:
+    """Return whether this machine has a device of this kind."""
+    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]
+
+
 def check(device: Device, precision: Precision) -> None:
     """Check that the device exists and supports the precision.
 
     Raises:
         UserError: if not.
     """
-    if (device == "cuda" and not torch.cuda.is_available()) or (
-        device == "mps" and not torch.backends.mps.is_available()
-    ):
+    if not is_here(device):
         raise UnusableError(*worded("no-device", device=device, best=best_device()))
     if device == "cpu" and precision == "16":
         raise UnusableError(*worded("precision-needs-gpu"))
@@ -149,6 +166,19 @@ def threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """Have cuDNN compute the same bits every time, where it is what computes; otherwise the order in which gradients
+    are summed may vary.
+    """
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = before or device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 def keep_freed_memory() -> None:
@@ -202,9 +232,7 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
         int(os.environ[name]) if under_torchrun else where.devices for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
     )
     if world != where.devices:
-        raise MismatchError(
-            f"torchrun started {world} processes and --devices says {where.devices}; give --devices {world}"
-        )
+        raise MismatchError(*worded("processes-of-torchrun", world=world, devices=where.devices))
     if world == 1:
         fabric_here(where).launch(work, *args)
         return
@@ -218,6 +246,10 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     others = multiprocessing.active_children()
     try:
         fabric.launch(partial(_following, work), *args)
+    except torch.multiprocessing.ProcessRaisedException as error:  # type: ignore[attr-defined]  # it is exported
+        *_, said = str(error).strip().splitlines()  # of its traceback
+        kind, _, message = said.partition(": ")
+        raise FailedError(message if kind.startswith("reslab.") else said) from error
     finally:
         end(child for child in multiprocessing.active_children() if child not in others)
 

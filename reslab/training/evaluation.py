@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.errors import MismatchError, MissingError, UnseenError, worded
+from reslab.errors import MismatchError, MissingError, UnseenError, told, worded
 from reslab.state import device_of, in_mode
 
 Split = tuple[Tensor, Tensor]
@@ -144,23 +144,32 @@ def tally(answers: Iterable[Split]) -> dict[str, float | None]:
         wrong += int(misses(scores, labels).sum())
         wrong5 += len(labels) - int(((top == labels[:, None]).any(1) & finite).sum())
     if not n:
-        raise MissingError("there are no images to evaluate")
+        raise MissingError(*worded("nothing-to-evaluate"))
     return {"error": wrong / n, "top5_error": wrong5 / n, "loss": loss / n if math.isfinite(loss) else None}
 
 
 def _checked(labels: Tensor, scores: Tensor) -> Tensor:
     """Return labels as int64 `[B]`, after checking that each is the number of a class that has a score."""
-    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
-        kind, shape = str(labels.dtype).removeprefix("torch."), list(labels.shape)
-        raise MismatchError(*worded("no-class-numbers", kind=kind, shape=shape))
-    labels = labels.long()
+    labels = class_numbers(labels)
     if len(labels) and (lowest := int(labels.min())) < 0:
         raise MismatchError(*worded("negative-label", label=lowest))
     if len(labels) and (highest := int(labels.max())) >= scores.shape[1]:
         raise MismatchError(
-            f"label {highest} needs at least {highest + 1} outputs; the network returns {scores.shape[1]}"
+            *worded("label-without-output", highest=highest, needed=highest + 1, outputs=scores.shape[1])
         )
     return labels
+
+
+def class_numbers(labels: Tensor) -> Tensor:
+    """Return labels as int64 `[B]`.
+
+    Raises:
+        UserError: if they are anything else than whole numbers, one per image.
+    """
+    if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex():
+        kind, shape = str(labels.dtype).removeprefix("torch."), list(labels.shape)
+        raise MismatchError(*worded("no-class-numbers", kind=kind, shape=shape))
+    return labels.long()
 
 
 def misses(scores: Tensor, labels: Tensor) -> Tensor:
@@ -186,19 +195,13 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
     try:
         with _GlobalMeans() as means:
             logits = logits_of(network(images))
-    except RuntimeError as error:
+    except Exception as error:  # torchvision's and timm's transformers assert a size
         side = "×".join(map(str, images.shape[2:]))
-        raise UnseenError(
-            f"this network cannot be applied fully convolutionally: it rejects a {side} image "
-            f"({str(error).splitlines()[0]})"
-        ) from error
+        raise UnseenError(*worded("not-convolutional-at-size", side=side, reason=str(error).splitlines()[0])) from error
     if means.last is None or not any(
         torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)
     ):
-        raise UnseenError(
-            "this network cannot be applied fully convolutionally: it does not end in global average pooling and a "
-            "linear classifier; use --view single or ten-crop"
-        )
+        raise UnseenError(*worded("not-convolutional"))
 
 
 def _linear(network: nn.Module, features: Tensor) -> Iterator[Tensor]:
@@ -237,10 +240,11 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         UserError: if it returns anything else.
     """
-    scores = logits_of(network(images))
+    with told(f"{type(network).__name__} on images {list(images.shape)}", MismatchError):
+        scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
-        raise UnseenError(f"expected class scores [{len(images)}, classes]; the network returns {found}")
+        raise UnseenError(*worded("no-class-scores", count=len(images), found=found))
     return scores.float()
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from reslab.sending import sent
 from reslab.state import all_draws_apart, copied, device_of
 
 
@@ -31,7 +32,7 @@ def fastest_layout(network: nn.Module, images: Any) -> torch.memory_format:
 
 def moved(images: Any, device: torch.device) -> Any:
     """Return images, or several inputs, on a device."""
-    return tree_map(lambda each: each.to(device) if isinstance(each, Tensor) else each, images)
+    return tree_map(lambda each: sent(each, device) if isinstance(each, Tensor) else each, images)
 
 
 def laid_out(images: Any, layout: torch.memory_format) -> Any:

@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from reslab.errors import MissingError, UserError, in_one_line
+from reslab.errors import MissingError, UserError, in_one_line, worded
 from reslab.files import Json
 from reslab.runs import Run
 
@@ -37,9 +37,7 @@ def logging(tool: Tool | None, runs: Sequence[Run], directory: Path) -> Iterator
         try:
             import_module(NEEDED[tool])
         except ModuleNotFoundError as error:
-            raise MissingError(
-                f"--log {tool} needs {NEEDED[tool]}; install it with: pip install {NEEDED[tool]}"
-            ) from error
+            raise MissingError(*worded("log-needs", tool=tool, package=NEEDED[tool])) from error
     followed = [_Followed(run, tool, directory) for run in runs]
     stop = threading.Event()
 

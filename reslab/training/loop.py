@@ -16,13 +16,13 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from reslab.errors import MismatchError
+from reslab.errors import MismatchError, worded
 from reslab.files import Json, write_atomically
 from reslab.runs import Run
 from reslab.shapes import Line, Number, Outcome, Share
 from reslab.state import all_draws_apart, seed_all, whole_float32
 from reslab.training import beside, checkpoints
-from reslab.training.devices import Device, Precision, best_precision
+from reslab.training.devices import Device, Precision, best_precision, deterministic
 from reslab.training.ema import Average
 from reslab.training.evaluation import Answers
 from reslab.training.layout import fastest_layout, laid_out
@@ -132,16 +132,12 @@ class Trainer:
         objective: Objective | None = None,
     ) -> None:
         self.fabric, self.config, self.recipe, self.run, self.network = fabric, config, config.recipe, run, network
-        if fabric.device.type == "cuda":
-            torch.backends.cudnn.deterministic = True  # otherwise the order in which gradients are summed may vary
         self.objective = objective or Classes(self.recipe.label_smoothing)
         self.data = data.to(fabric.device)
         self.images = data.training_images
         self.batch_size = min(self.recipe.batch_size, self.images)
         if self.batch_size % fabric.world_size:
-            raise MismatchError(
-                f"a batch of {self.batch_size} images cannot be split equally among {fabric.world_size} processes"
-            )
+            raise MismatchError(*worded("batch-not-shared", images=self.batch_size, processes=fabric.world_size))
         self.steps_per_epoch = self.images // self.batch_size
         self.total_steps = self.recipe.total_iterations(self.steps_per_epoch)
         optimizers = optimizers_of(network, self.recipe, scaled=config.precision == "16")
@@ -167,6 +163,10 @@ class Trainer:
 
     def fit(self) -> Json:
         """Train to the end, or to divergence, and return the outcome; resume from the checkpoint if there is one."""
+        with deterministic(self.fabric.device):
+            return self._fit()
+
+    def _fit(self) -> Json:
         self.restore()
         saved = time.monotonic()
         start = saved - self.seconds
@@ -381,7 +381,7 @@ class Trainer:
             "images_per_second": round(self._speed(), 1),
             "device": str(self.fabric.device),
             **hardware(self.config.device),
-            "precision": {"used": self.config.precision, "auto": auto.value, "why": auto.why},
+            "precision": {"used": self.config.precision, "auto": auto.value, "why": auto.why.english},
         }
 
     def save(self) -> None:
@@ -425,7 +425,7 @@ class Trainer:
         path = self.fabric.broadcast(path)
         length = 0
         if path is not None:
-            state = checkpoints.read(path, self.fabric.device)
+            state = checkpoints.read(path)
             try:
                 self.network.load_state_dict(state["network"])
                 beside.put_back(self.network, state.get("beside", {}))
@@ -445,7 +445,7 @@ class Trainer:
             self.step, self.seconds = state["step"], state["seconds"]
             self.codes |= {*state.get("codes", ())}
             if self.fabric.is_global_zero:
-                self.sums = state["sums"]
+                self.sums = state["sums"].to(self.fabric.device)
             length = state["metrics"][0]
         self.fabric.barrier()  # every process has read the files before process 0 writes
         if self.fabric.is_global_zero:

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reslab.errors import MissingError, WrongValueError
+from reslab.errors import MissingError, WrongValueError, worded
+from reslab.sending import sent
 from reslab.state import device_of, in_mode
-from reslab.training.evaluation import Answers, evaluate_each, logits_of, misses
+from reslab.training.evaluation import Answers, class_numbers, evaluate_each, logits_of, misses
 from reslab.training.layout import moved
 
 Figures = dict[str, float | None]
@@ -46,8 +47,12 @@ class Classes(NamedTuple):
         return nn.Module()
 
     def loss(self, outputs: Any, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy in nats."""
-        numbers = labels if labels.is_floating_point() else labels.long()  # or shares of the classes
+        """Return the mean cross-entropy in nats.
+
+        Raises:
+            UserError: if labels are not numbers of classes, `[B]`.
+        """
+        numbers = class_numbers(labels)
         return F.cross_entropy(logits_of(outputs), numbers, label_smoothing=self.label_smoothing)
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -80,7 +85,7 @@ class OwnLoss(NamedTuple):
         value = self.function(outputs, labels)
         if not isinstance(value, Tensor) or value.numel() != 1:
             given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise WrongValueError(f"a loss must return one number as a tensor; this one returned {given}")
+            raise WrongValueError(*worded("loss-of-no-number", given=given))
         return value.reshape(())
 
     def wrong(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -106,7 +111,7 @@ class OwnLoss(NamedTuple):
                 classes = _are_scores(outputs, labels) and bool(_have_scores(labels, outputs))
                 answers.append(Answers.of(outputs, labels) if classes else None)
         if not count:
-            raise MissingError("there are no images to evaluate")
+            raise MissingError(*worded("nothing-to-evaluate"))
         return {"error": _finite(wrong / count), "loss": _finite(total / count)}, Answers.joined(answers)
 
 
@@ -128,4 +133,4 @@ def _finite(value: float) -> float | None:
 def placed(batch: Batch, device: torch.device) -> Batch:
     """Return a batch on the device."""
     images, labels = batch
-    return moved(images, device), labels.to(device)
+    return moved(images, device), sent(labels, device)

@@ -52,7 +52,7 @@ def _can_fuse(parameters: list[nn.Parameter], scaled: bool) -> bool:
 
 
 def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, fused: bool = True) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         _decayed(parameters, recipe),
         lr=recipe.learning_rate,
         momentum=recipe.momentum,
@@ -60,6 +60,19 @@ def _sgd(parameters: list[nn.Parameter], recipe: Recipe, *, fused: bool = True) 
         weight_decay=recipe.weight_decay,
         fused=fused,
     )
+    if fused and recipe.momentum:
+        sgd.register_step_pre_hook(_begin_later)
+    return sgd
+
+
+def _begin_later(sgd: torch.optim.Optimizer, *_: Any) -> None:
+    """Begin the momentum of parameters that have their first gradient after others had theirs, as those of a block that
+    was skipped: the fused SGD begins all at once, or none.
+    """
+    if any(sgd.state.values()):
+        for parameter in (each for group in sgd.param_groups for each in group["params"]):
+            if parameter.grad is not None and not sgd.state[parameter]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
 
 
 def _decayed(parameters: list[nn.Parameter], recipe: Recipe) -> Iterable[Any]:

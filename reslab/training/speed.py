@@ -41,7 +41,7 @@ def processor() -> str:
     """Return the name of the CPU, or at least its architecture."""
     told = Path("/proc/cpuinfo")  # Linux's
     if told.is_file():
-        for line in told.read_text(encoding="utf-8").splitlines():
+        for line in told.read_text(encoding="utf-8", errors="replace").splitlines():
             what, _, name = line.partition(":")
             if what.strip() == "model name":
                 return name.strip()
@@ -74,7 +74,7 @@ def kept(device: str) -> Speed | None:
     """
     try:
         file = _file(device)
-        if not file.is_file():
+        if not file.is_file() or (device == "cuda" and not torch.cuda.is_available()):
             return None
         found = Speed.model_validate(read_record(file, Speed))
     except (UserError, OSError):

@@ -201,3 +201,14 @@ def test_a_training_that_diverges_ends_the_flows_and_says_so() -> None:
     with pytest.warns(UserWarning, match=r"training diverged after step \d, where the flows end"):
         found = through_training(network, torch.randn(8, 4), torch.arange(8) % 3, steps=3, every=1, learning_rate=1e30)
     assert 1 <= len(found.flows) < 4
+
+
+def test_no_step_is_taken_after_the_last_flow(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, told = [], list[tuple[int, int]]()
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self, *given: steps.append(step(self, *given)))
+    network, images, labels = zoo.build("cifar_resnet", depth=8), torch.randn(4, 3, 8, 8), torch.arange(4)
+    found = through_training(
+        network, images, labels, steps=2, batch_size=4, progress=lambda what, *given: told.append(given[:2])
+    )
+    assert len(steps) == 2 and list(found.steps) == [0, 2] and told[-1] == (2, 2)

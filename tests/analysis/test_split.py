@@ -127,3 +127,21 @@ def test_the_lens_is_the_network_with_later_gates_at_zero() -> None:
         answers = found.logits[:, image].argmax(1).tolist()
         assert set(answers[depth:]) == {answers[-1]} and (depth == 0 or answers[depth - 1] != answers[-1])
     assert found.to_frame()["settled"].iloc[-1] == 1 and found.figure().axes
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_relu_may_write_over_a_layers_output(inplace: bool) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        Toy(nn.Conv2d(4, 4, 3, padding=1)),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=inplace),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+        nn.ReLU(inplace=inplace),
+        nn.Linear(5, 3),
+    ).eval()
+    nn.init.normal_(network[2].bias)
+    found = split(network, torch.randn(4, 1, 6, 6))
+    assert torch.allclose(found.parts.sum(0), found.logits)

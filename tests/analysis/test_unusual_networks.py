@@ -21,6 +21,8 @@ from torchvision.ops import FrozenBatchNorm2d
 import reslab
 from reslab.analysis.landscape import filter_normalised
 from reslab.analysis.lesions import lesions
+from reslab.analysis.subject import answers_alone
+from reslab.analysis.sweeping import batches
 from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
 from reslab.networks import anatomy, counting, zoo
 from reslab.state import preserve
@@ -646,3 +648,157 @@ def test_what_a_forward_keeps_on_an_object_of_its_own_is_as_before() -> None:
     network = Stores().eval()
     reslab.view(network, torch.randn(2, 8))
     assert network.store.features is None
+
+
+class Parallel(nn.Module):
+    """Two streams, whose branches are both begun before the first addition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.f, self.g = (nn.Linear(4, 4) for _ in range(3))
+        self.fc = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        a, b = x.relu(), x.tanh()
+        branches = self.f(a), self.g(b)
+        a, b = a + branches[0], b + branches[1]
+        return self.fc(torch.cat([a, b], 1))  # type: ignore[no-any-return]
+
+
+def test_a_branch_that_was_begun_before_another_block_ended_is_its_own_blocks() -> None:
+    network, x = Parallel().eval(), torch.randn(1, 4)
+    assert reslab.view(network, x).parameters_of(1) == [*network.g.parameters()]
+    for block, layer in zip(reslab.jacobian(network, x).blocks, (network.f, network.g), strict=True):
+        exact = torch.linalg.svdvals(torch.eye(4, dtype=torch.float64) + layer.weight.double())
+        assert block.values is not None and torch.allclose(block.values[0], exact)
+
+
+class OwnNorm(nn.Module):
+    """Keeps the deviation in place of the variance."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.register_buffer(name, torch.ones(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            setattr(self, self.name, x.detach().std((0, 2, 3)))
+        return x / getattr(self, self.name)[:, None, None]  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", ["running_std", "moving_var"])
+def test_a_normalisation_of_ones_own_is_not_given_a_batchs_statistics(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), OwnNorm(name)).eval()
+    images = torch.randn(4, 3, 8, 8)
+    with refused(UnseenError, "1"):
+        reslab.responses(network, images, batch_statistics=True)
+    assert torch.equal(network.get_buffer(f"1.{name}"), torch.ones(4))
+    reslab.responses(network, images)
+
+
+def test_hooks_of_layers_act_on_gradients_by_path_length() -> None:
+    branch = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU())
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), Toy(branch, after=nn.ReLU()), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
+    ).eval()
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_full_backward_hook(lambda module, given, _: (2 * given[0],))
+        elif isinstance(module, nn.Conv2d):
+            module.register_full_backward_hook(lambda *_: None)
+    found = reslab.path_spectrum(network, images, labels)
+    before = network[0](images).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(F.cross_entropy(network[1:](before), labels), before)
+    assert torch.allclose(found.gradient.sum(0), gradient, atol=1e-7)
+
+
+class Jitters(nn.Module):
+    """Writes into the images, in training mode alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mul_(1.1) if self.training else x
+
+
+def test_images_stay_as_they_are_where_training_alone_writes_into_them() -> None:
+    network = nn.Sequential(Jitters(), Toy(nn.Linear(4, 4)), Toy(nn.Linear(4, 4))).train()
+    images, labels = torch.randn(4, 4), torch.arange(4)
+    kept = images.clone()
+    reslab.importance(network, images, labels)
+    reslab.gradient_flow(network, images, labels)
+    assert torch.equal(images, kept)
+
+
+class OfADict(nn.Module):
+    """Takes one argument, a dict; or its image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.conv(batch["image"] if isinstance(batch, dict) else batch).mean((2, 3))  # type: ignore[no-any-return]
+
+
+def test_a_network_of_one_dict_is_given_the_dict() -> None:
+    network, images = OfADict().eval(), torch.randn(2, 3, 8, 8)
+    by_name, alone = (reslab.responses(network, given).to_frame() for given in ({"image": images}, images))  # type: ignore[arg-type]
+    assert by_name.equals(alone)
+
+
+class Careful(nn.Module):
+    """Refuses what no image has, and may subtract the batch's mean."""
+
+    def __init__(self, *, mixes: bool) -> None:
+        super().__init__()
+        self.fc, self.mixes = nn.Linear(16, 3), mixes
+
+    def forward(self, x: Tensor) -> Tensor:
+        if (x < 0).any():
+            raise ValueError("images are between 0 and 1")
+        return self.fc((x - x.mean(0) if self.mixes else x).flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("mixes", [False, True])
+def test_a_network_that_refuses_other_values_is_asked_with_some_of_its_own(mixes: bool) -> None:
+    assert answers_alone(Careful(mixes=mixes).eval(), torch.rand(3, 1, 4, 4)) is not mixes
+
+
+def test_a_mask_that_is_added_may_be_minus_infinity() -> None:
+    class Added(Words):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return super().forward(x, mask.exp())
+
+    images = {"x": torch.randn(8, 5, 6), "mask": torch.zeros(8, 5)}
+    images["mask"][:, 3:] = -torch.inf
+    found = reslab.path_spectrum(Added().eval(), images, torch.arange(8) % 4)  # type: ignore[arg-type]
+    assert found.norm.isfinite().all()
+    images["x"][0, 0, 0] = torch.nan
+    with refused(WrongValueError, "NaN"):
+        reslab.path_spectrum(Added().eval(), images, torch.arange(8) % 4)  # type: ignore[arg-type]
+
+
+def test_blocks_may_be_numbered_by_numpy() -> None:
+    network, x = nn.Sequential(Toy(nn.Linear(4, 4)), Toy(nn.Linear(4, 4))).eval(), torch.randn(2, 4)
+    gated = reslab.view(network, x)
+    assert torch.equal(gated(x, {np.argmax([0, 1]): 0.0}), gated(x, {1: 0.0}))
+    for which in (np.float64(1), True, np.int64(2)):
+        with refused(UserError, "no block"):
+            gated(x, {which: 0.0})
+
+
+def test_the_last_image_of_a_batch_of_one_is_not_replaced_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(Toy(nn.Linear(4, 4)), Toy(nn.Linear(4, 4))).eval()
+    sizes: list[int] = []
+
+    def counted(images: Tensor, labels: Tensor, batch: int) -> Any:
+        for each in batches(images, labels, batch):
+            sizes.append(len(each[1]))
+            yield each
+
+    monkeypatch.setattr("reslab.analysis.lesions.prepared", lambda view, *_: (view, 5))
+    monkeypatch.setattr("reslab.analysis.lesions.batches", counted)
+    lesions(network, torch.randn(21, 4), torch.arange(21) % 4, kinds=["resample"])
+    assert sizes == [3] * 7

@@ -39,3 +39,11 @@ def test_a_setting_that_is_a_number_here_and_a_word_there_is_text_in_parquet(tmp
     read = pd.read_parquet(tmp_path / "table")
     assert read["mixed"].tolist()[:2] == ["a", "1"] and read["mixed"].isna().tolist() == [False, False, True]
     assert read["numbers"].tolist()[:2] == [1, 2.5]
+
+
+def test_a_directory_that_is_not_there_and_a_file_of_something_else_are_told(tmp_path: Path) -> None:
+    Run(tmp_path / "some", tiny_trial(0)).create()
+    assert_refused(reslab_here("runs", tmp_path / "some", tmp_path / "typo"), tmp_path / "typo")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "trial.json").write_text("{}", encoding="utf-8")
+    assert_refused(reslab_here("runs", tmp_path), tmp_path / "other" / "trial.json")

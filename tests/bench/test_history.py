@@ -9,6 +9,7 @@ from helpers import assert_refused, refused, reslab_here
 
 from reslab.bench import history
 from reslab.bench.history import Compared, Ratio
+from reslab.commands import printing
 from reslab.errors import DamagedError, MissingError
 
 MACHINE = {"processor": "Some CPU", "capability": "AVX2", "threads": 2, "torch": "2.6"}
@@ -109,3 +110,20 @@ def test_a_measurement_is_printed_as_a_table_and_kept_unless_it_is_quick(
     assert kept.bench == "lowlevel" and kept.settings == {"rounds": 3} and str(tmp_path) in done.stdout
     assert reslab_here("bench", "lowlevel", "--quick", "--out", tmp_path).returncode == 0
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", [{"figures": {"machine": None}}, {"settings": {"rounds": "x"}}])
+def test_a_file_of_something_else_is_told(tmp_path: Path, change: dict[str, Any]) -> None:
+    file = history.keep("train", {"rounds": 5}, figures((2.0, 1.0, 3.0)), tmp_path)
+    record = {**json.loads(file.read_text(encoding="utf-8")), **change}
+    file.write_text(json.dumps(record), encoding="utf-8")
+    assert_refused(reslab_here("bench", "compare", tmp_path), file)
+
+
+def test_what_is_measured_once_is_not_compared_and_counts_are_whole(tmp_path: Path) -> None:
+    for _ in range(2):
+        history.keep("executors", {}, {"machine": MACHINE, "executors": {"times faster": 1.8}}, tmp_path)
+    done = reslab_here("bench", "compare", tmp_path)
+    assert done.returncode == 0 and "not compared" in done.stdout
+    assert printing.figure(128) == "128" and printing.figure(1.0) == "1.00"
+    assert_refused(reslab_here("bench", "lowlevel", "--rounds", "true"), "--rounds")

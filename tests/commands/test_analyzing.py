@@ -17,6 +17,7 @@ from reslab.commands import tables
 from reslab.commands.analyze import analyze_model
 from reslab.data import load_data
 from reslab.errors import UserError, WrongValueError
+from reslab.files import file_name
 from reslab.networks import zoo
 from reslab.weights.files import to_bytes
 
@@ -270,3 +271,12 @@ def texts() -> dict[str, object]:
 def test_labels_of_several_lengths_are_refused_in_one_line() -> None:
     with refused(WrongValueError, "labels differ in shape"):
         analyze_model("importance", f"{__name__}:texts", images=8)
+
+
+def test_what_is_said_of_weights_is_refused_where_there_are_none() -> None:
+    for words in (("--raw",), ("--zero-pad", "end"), ("--head", "none")):
+        assert_refused(reslab_here("analyze", "responses", "resnet20", "--weights", "none", *words), words[0])
+
+
+def test_names_of_results_are_those_of_files_on_any_system() -> None:
+    assert file_name("nets\\mine.py:make") == file_name("nets/mine.py:make") == "nets-mine.py-make"

@@ -1,6 +1,7 @@
 """The command line: help, JSON, and mistakes told in one line with exit code 2."""
 
 import inspect
+import io
 import json
 import os
 import re
@@ -17,11 +18,12 @@ from helpers_help import words as words_of
 
 from reslab import commands as commands_package
 from reslab.cli import main
+from reslab.commands import printing
 from reslab.commands.app import app
 from reslab.commands.korean import texts, translated
 from reslab.commands.misuse import misuse
-from reslab.commands.typed import value, words
-from reslab.errors import FailedError, Language, UnknownNameError, worded
+from reslab.commands.typed import OF_A_PAGE, check_page, value, words
+from reslab.errors import FailedError, Language, UnknownNameError, UserError, worded
 from reslab.networks import zoo
 
 
@@ -379,3 +381,26 @@ def test_a_missing_package_is_told_in_both_languages(monkeypatch: pytest.MonkeyP
         done = reslab_here("models")
         assert_refused(done, "plotly", "pip install 'reslab[lab]'")
         assert hangul(done.stderr) == korean
+
+
+@pytest.mark.parametrize(("encoding", "written"), [("utf-8", "가"), ("cp1252", "\\uac00")])
+def test_json_says_everything_in_whatever_encoding(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, written: str
+) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, errors="replace"))
+    printing.print_json({"a": "가"})
+    sys.stdout.flush()
+    assert written in raw.getvalue().decode(encoding)
+
+
+def test_a_page_replaces_nothing_but_a_page(tmp_path: Path) -> None:
+    out = tmp_path / "thesis.html"
+    check_page(out, "report.html")
+    out.write_text("<!doctype html><title>mine</title>", encoding="utf-8")
+    for command in ("report", "play"):
+        assert_refused(reslab_here(command, "--out", out), out)
+    out.write_bytes(b"<!doctype html>" + OF_A_PAGE)
+    check_page(out, "report.html")
+    with refused(UserError, tmp_path / "report.html"):
+        check_page(tmp_path, "report.html")

@@ -9,7 +9,7 @@ import pytest
 from helpers import refused, reslab_here
 
 from reslab.commands import doctor
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, MissingError
 from reslab.networks import support
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ MATRIX = ROOT / "docs" / "support-matrix.md"
 def test_this_machine_agrees_with_the_references() -> None:
     done = reslab_here("doctor", "--json")
     findings = {finding["what"]: finding for finding in json.loads(done.stdout)}
-    assert done.returncode == 0 and all(findings[check]["fine"] for check in doctor.CHECKS)
+    assert done.returncode == 0 and all(findings[check.english]["fine"] for check in doctor.CHECKS)
     assert findings["extra lab"]["found"] == "installed"
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     extras = pyproject["project"]["optional-dependencies"].keys() - doctor.FOR_DEVELOPERS
@@ -28,16 +28,24 @@ def test_this_machine_agrees_with_the_references() -> None:
 
 def test_every_package_of_an_extra_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "_is_installed", lambda package: package not in ("matplotlib", "submitit"))
-    found = {finding.what: finding.found for finding in doctor.examine() if finding.what.startswith("extra ")}
+    found = {finding.what.english: finding.found.english for finding in doctor.examine()}
     assert found["extra lab"] == "missing: matplotlib; pip install 'reslab[lab]'"
     assert found["extra cluster"] == "missing: submitit; pip install 'reslab[cluster]'"
     assert found["extra track"] == "installed"
 
 
-def test_other_numbers_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("system", "told"),
+    [
+        ("C.UTF-8", ["✗ references in float64: off by 1.0e-08", "✓ a bundled network on the digits: "]),
+        ("ko_KR.UTF-8", ["✗ float64 기준값: 상대 오차 최대 1.0e-08", "✓ 들어 있는 신경망으로 숫자 분류: "]),
+    ],
+)
+def test_other_numbers_are_told(system: str, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", system)
     monkeypatch.setitem(doctor.REFERENCE, "loss", doctor.REFERENCE["loss"] * (1 + 1e-8))
     done = reslab_here("doctor")
-    assert done.returncode == 1 and "✗ references in float64: off by 1.0e-08" in done.stdout
+    assert done.returncode == 1 and all(line in done.stdout for line in told)
 
 
 @pytest.mark.usefixtures("_forked_workers")
@@ -113,3 +121,13 @@ def test_at_least_97_in_100_are_viewed_and_none_ends_in_an_error() -> None:
     text = MATRIX.read_text(encoding="utf-8")
     looked, viewed, errors = (int(re.findall(rf"{what}: (\d+)", text)[0]) for what in ("Looked at", "Viewed", "Errors"))
     assert len(LINES) == looked and viewed >= 0.97 * looked and errors == 0
+
+
+def test_a_user_without_a_home_is_told_and_everything_else_is_examined(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise MissingError("no home")
+
+    monkeypatch.setattr("reslab.cache.user_cache", nowhere)
+    monkeypatch.setattr(doctor, "CHECKS", {})
+    (found,) = (finding for finding in doctor.examine() if finding.what.english == "cache")
+    assert found.found.english == "no home" and found.fine is False

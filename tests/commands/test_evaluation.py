@@ -443,3 +443,12 @@ def test_weights_that_name_no_classes_are_for_as_many_as_they_tell_apart(tmp_pat
     path.write_bytes(to_bytes(network, "resnet20", {"num_classes": 10}, preparation))
     done = reslab_here("evaluate", "resnet20", "--weights", path, "--data", f"folder:{root}")
     assert_refused(done, 10, root, 2, "--data")
+
+
+def test_a_network_whose_forward_fails_is_told_in_one_line() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise RuntimeError("output size is too small")
+
+    with refused(MismatchError, "Fails", "output size is too small"):
+        evaluate(Fails(), [(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]))])

@@ -10,7 +10,7 @@ from pathlib import Path
 import helpers_chapter
 import pandas as pd
 import pytest
-from helpers import reslab_here
+from helpers import assert_refused, reslab_here
 from helpers_ledger import CLAIMS, CLEAR, NEAR, a_record
 from rich.cells import cell_len
 
@@ -203,3 +203,11 @@ def test_a_bar_is_drawn_to_scale_and_cut_off_at_the_ends() -> None:
 )
 def test_seeds_are_told_as_spans(seeds: list[int], said: str) -> None:
     assert spans(seeds) == said
+
+
+def test_a_file_in_the_way_of_a_registration_is_not_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("", encoding="utf-8")
+    out = tmp_path / "f" / "x.json"
+    done = reslab_here("register", "degradation", "--seeds", "900:910", "--out", out)
+    assert_refused(done, out)
+    assert "overwritten" not in done.stderr

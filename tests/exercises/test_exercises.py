@@ -142,6 +142,28 @@ class Liar(float):
     __hash__ = None  # type: ignore[assignment]  # as of what compares so
 
 
+class LyingFraction(Fraction):
+    """Another, of a kind that is left as it is."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as of what compares so
+
+
+class LyingTensor(Tensor):
+    """A tensor that differs from nothing."""
+
+    def detach(self) -> "LyingTensor":
+        return self
+
+    def double(self) -> "LyingTensor":
+        return self
+
+    def __sub__(self, other: Any) -> Tensor:
+        return torch.zeros_like(other)
+
+
 class Mute:
     """Cannot be shown."""
 
@@ -183,6 +205,8 @@ def no_answers(part: Part) -> list[Any]:
         float("nan"),
         np.float64(1),
         Fraction(1),
+        LyingFraction(1),
+        torch.zeros(2).as_subclass(LyingTensor),
     ]
     (arguments, *_) = part.cases(torch.Generator().manual_seed(0))
     return [
@@ -592,3 +616,13 @@ def test_a_failing_answer_is_described_shortly() -> None:
     long = Part(doubled, 1, lambda generator: iter([(torch.ones(2),)]), {})
     found = judged(long, lambda x: {"key": "x" * 1000, "other": SimpleNamespace()})
     assert len(found.came) <= 300 and found.expected.endswith("[2] 2, 2")
+
+
+def test_a_tensor_of_another_class_is_compared_by_its_values() -> None:
+    class Image(Tensor):
+        pass
+
+    values = torch.tensor([1.0, 2.0])
+    assert same(values.as_subclass(Image), values, 1e-6) and not same(values.as_subclass(Image), values + 1, 1e-6)
+    assert not same((values + 1).as_subclass(LyingTensor), values, 1e-6)
+    assert same(torch.nn.Parameter(values), values, 1e-6)

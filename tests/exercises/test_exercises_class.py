@@ -19,6 +19,7 @@ from reslab.errors import DamagedError, FailedError, MissingError, UserError, Wr
 from reslab.exercises import (
     checking,
     classroom,
+    confinement,
     handing_back,
     notebooks,
     noticing,
@@ -592,6 +593,7 @@ STRANGE = {
     "chain.py": RIGHT + "def other(x):\n    return x" + ".view(1)" * 300 + "\n",
     "sum.py": RIGHT + "def input_gradient(j, g):\n    return " + " + ".join(["g"] * 2000) + "\n",
     "words.py": RIGHT + "IN_WORDS_1_1 = " + " + ".join(["'a'"] * 2000) + "\n",
+    "formatted.py": RIGHT + "IN_WORDS_1_1 = f'{" + " + ".join(["1"] * 400) + "}'\n",
     "lines.py": RIGHT + 'IN_WORDS_1_1 = """zero\u2028and one"""\n',
     "notebook.ipynb": notebook("%matplotlib inline\nget_ipython().magic('x')", RIGHT, "display(branch_target)"),
     "awaiting.ipynb": notebook("import asyncio\nawait asyncio.sleep(0)", RIGHT),
@@ -867,3 +869,97 @@ def test_sixty_submissions_of_all_kinds_have_a_row_each(tmp_path: Path) -> None:
     for student, row in rows.items():
         assert row["points"] == (0 if student.partition("-")[0] in zero else 3), student
         assert row["remarks"] or student.partition("-")[0] not in zero or student.partition("-")[0] == "callable"
+
+
+@pytest.mark.parametrize("record", ['{"solutions": ["\\ud800"]}', f'{{"hints": {{"a": {"9" * 5000}}}}}', "[" * 10_000])
+def test_a_record_that_is_none_is_left_out(tmp_path: Path, record: str) -> None:
+    write(tmp_path / "class" / "kim" / "01.py", RIGHT)
+    write(tmp_path / "class" / "kim" / "progress.json", record)
+    assert handed_in(tmp_path / "class").records == {"kim": {}}
+
+
+def test_a_notebook_of_nothing_but_magics_is_not_read_for_hours(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "kim.ipynb", notebook("!x\n" * 20_000, RIGHT))
+    write(tmp_path / "class" / "lee.ipynb", notebook(" " * 20_000 + "=", RIGHT))
+    kim, lee = sorted(handed_in(tmp_path / "class").files, key=lambda each: each.student)
+    assert kim.problem is not None and "magics" in kim.problem.text("en") and lee.tasks
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes pipes")
+def test_a_pipe_is_no_zip_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    write(tmp_path / "class" / "lee.py", RIGHT)
+    os.mkfifo(tmp_path / "class" / "kim.zip")
+    problems = {each.student: each.problem for each in handed_in(tmp_path / "class").files}
+    assert problems["kim"] is not None and problems["kim"].name == "not-regular" and problems["lee"] is None
+
+
+def test_of_directories_in_one_another_so_many_are_extracted(tmp_path: Path) -> None:
+    inside = {"01.py": RIGHT, f"{'a/' * 400}01.py": RIGHT, f"{'a/' * 40}02.py": RIGHT}
+    write(tmp_path / "class" / "kim.zip", zipped(**inside))
+    unpacking_ = Unpacking(tmp_path / "work")
+    names = [name for name, _ in unpacking_.found(tmp_path / "class" / "kim.zip", "kim.zip")]
+    assert names == ["01.py", f"{'a/' * 40}02.py"] and [each.name for each in unpacking_.problems] == [
+        "too-many-levels"
+    ]
+
+
+def test_directories_however_deep_are_looked_into() -> None:
+    with confinement._temporary_directory() as top:
+        place = top
+        for _ in range(1200):
+            place = place / "a"
+            place.mkdir()
+        assert [*unpacking.below(top)] == []
+
+
+def test_names_of_files_are_not_too_long_and_each_is_another() -> None:
+    names = handing_back.file_names(["가" * 100, "가" * 101, "kim"])
+    assert len(set(names)) == 3 and names[2] == "kim" and all(len(name.encode()) < 130 for name in names)
+
+
+def test_whoever_has_the_name_of_another_stays_on_a_roster_of_names() -> None:
+    file = submissions.Submission("Kim Minsu", Path("kim.py"), "kim.py", (), None, ())
+    students = {"Kim Minsu": Student("Kim Minsu")}
+    names = [each.name for each in classroom._on_roster(students, [file], [("Kim Minsu",)] * 2, {}, "en")]
+    assert names == ["Kim Minsu"] * 2
+
+
+def test_blackboards_own_receipts_are_nobodys_answers(tmp_path: Path) -> None:
+    stem = "Lab 1_hong_attempt_2026-11-01-10-00-00"
+    write(tmp_path / "class" / f"{stem}.txt", "Name: Hong\nStatus: 제출")
+    write(tmp_path / "class" / f"{stem}_answers.py", RIGHT)
+    write(tmp_path / "class" / "Lab 1_kim_attempt_2026-11-01-10-00-00.txt", "Name: Kim")
+    found = {each.student: each.problem for each in handed_in(tmp_path / "class").files}
+    assert found.keys() == {"hong", "kim"} and found["hong"] is None and found["kim"] is not None
+
+
+@pytest.mark.parametrize(
+    ("result", "killed"),
+    [
+        ({"failure": "exit", "detail": "exit code -9", "parts": []}, True),
+        ({"failure": "exit", "detail": "exit code 1", "parts": []}, False),
+        ({"failure": None, "detail": "", "parts": [{"status": "stopped", "came": "exit code -9"}]}, True),
+        ({"failure": None, "detail": "", "parts": [{"status": "right", "came": ""}]}, False),
+    ],
+)
+def test_what_the_system_has_ended_is_graded_again(result: dict[str, Any], killed: bool) -> None:
+    assert classroom._was_killed(result) is killed
+
+
+def test_who_has_points_in_a_sheet_is_counted_and_one_sheet_may_be_asked_for(tmp_path: Path) -> None:
+    one = {"1.1": {"points": 3}, "2.1": {"points": 0}}
+    students = [Student("a", results=one, of={"1.1": 10, "2.1": 10}), Student("b", results={}, of={"1.1": 10})]
+    assert classroom.who_earned(students) == {"01": 1, "02": 0}
+    write(tmp_path / "class" / "kim.py", RIGHT)
+    assert_refused(reslab_here("exercise", "grade", tmp_path / "class", "--sheet", "02", "--task", "1.1"), "02", "1.1")
+    done = reslab_here(
+        "exercise", "grade", tmp_path / "class", "--sheet", "01", "--task", "1.1", "--json", "--jobs", "1"
+    )
+    assert json.loads(done.stdout)[0]["points"] == 3
+
+
+@pytest.mark.parametrize(
+    "text", ["import reslab as r\nx = r.exercises.tasks", "import reslab\nfind = reslab.exercises.tasks.find"]
+)
+def test_the_exercises_own_code_is_told_by_whatever_name(text: str) -> None:
+    assert noticing.imports_solutions(text) and not noticing.imports_solutions("import reslab\nreslab.view")

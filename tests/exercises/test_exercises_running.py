@@ -1,9 +1,11 @@
 """Running a learner's code: what is confined, what the commands say, and grading a class."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from helpers_exercises import solved
 from reslab.errors import DamagedError, Language
 from reslab.exercises import checking, child, noticing, sheets, telling
 from reslab.exercises.checklist import CHECKLIST
-from reslab.exercises.confinement import Host
+from reslab.exercises.confinement import OUTPUT, Host, run
+from reslab.exercises.grading import FAILED_CELLS
 from reslab.exercises.record import Record
+from reslab.exercises.tasks import find
 from reslab.ledger.claim import SECTIONS
 
 EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
@@ -306,3 +310,74 @@ def test_a_damaged_record_is_told(tmp_path: Path) -> None:
     write(tmp_path / "progress.json", "{")
     with refused(DamagedError, tmp_path / "progress.json"):
         Record(tmp_path).read()
+
+
+IN_PLACE_OF = {
+    "a directory for the exit code": "os.mkdir('../ended')",
+    "a pipe for the exit code": "os.mkfifo('../ended')",
+    "a pipe for the log": "os.remove('../log.jsonl'); os.mkfifo('../log.jsonl')",
+    "a directory for the output": "os.remove('../printed'); os.mkdir('../printed')",
+    "no permission": "os.chmod('..', 0)",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes pipes")
+@pytest.mark.parametrize("what", IN_PLACE_OF)
+def test_what_a_file_puts_in_the_place_of_the_graders_costs_it_alone(host: Host, tmp_path: Path, what: str) -> None:
+    file = write(tmp_path / "answers.py", f"import os\n{IN_PLACE_OF[what]}\n{solved('01')}")
+    (result,) = checking.check(file, {"1.2": 2}, host=host)
+    assert result.failure in (None, "exit") and result.points in (0, 10)
+    (result,) = checking.check(write(tmp_path / "other.py", solved("01")), {"1.2": 2}, host=host)
+    assert result.points == 10
+
+
+@pytest.mark.skipif(os.name != "posix", reason="of the system's limits")
+def test_directories_however_deep_are_removed(host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    deep = "import os\nfor _ in range(1500):\n    os.mkdir('a')\n    os.chdir('a')\nos.chmod('.', 0)\n"
+    (result,) = checking.check(write(tmp_path / "answers.py", deep + solved("01")), {"1.2": 2}, host=host)
+    assert result.points == 10 and [path.name for path in tmp_path.iterdir()] == ["answers.py"]
+
+
+def test_a_file_that_is_named_as_a_module_imports_that(tmp_path: Path) -> None:
+    file = write(tmp_path / "random.py", "import random\nx = random.Random(0).random()\n")
+    assert 0 < child.load(file).x < 1
+
+
+def test_a_cell_that_takes_too_long_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "LOADING", 0.2)
+    cells = ["import time", "while True:\n    pass", "time.sleep(100)", "def branch_target(h):\n    return h"]
+    module = child.load(write(tmp_path / "answers.py", noticing.CELL.join(cells)))
+    assert callable(module.branch_target) and all(
+        f"cell {n}: TimeoutError: 0.2 s" in vars(module)[FAILED_CELLS] for n in (2, 3)
+    )
+
+
+def test_a_file_may_print_so_much_for_each_part(host: Host, tmp_path: Path) -> None:
+    much = f"print('x' * {OUTPUT * 3 // 4})\n    "
+    answers = {
+        name: inspect.getsource(part.right).replace("return", f"{much}return", 1)
+        for part in find("1.2").parts
+        if (name := part.name)
+    }
+    (result,) = checking.check(write(tmp_path / "answers.py", solved("01", changes=answers)), {"1.2": 2}, host=host)
+    assert all(part["mistakes"] != ["output"] for part in result.parts)
+
+
+REPLACES = """import sys
+for module in list(sys.modules.values()):
+    if hasattr(module, "test_1_1_x"):
+        module.test_1_1_x = lambda *_: None
+        module.test_1_1_x.points = 999
+try:
+    import my_tests
+except ImportError:
+    pass
+"""
+
+
+def test_a_file_cannot_replace_the_tests_that_it_is_judged_by(host: Host, tmp_path: Path) -> None:
+    hidden = write(tmp_path / "my_tests.py", "def test_1_1_x(answers, seed):\n    raise ValueError\n")
+    ended = run(write(tmp_path / "answers.py", REPLACES), {"1.1": 0}, hidden=hidden, parts=False, host=host)
+    (part,) = ended.parts["1.1"]
+    assert (part["status"], part["points"], part["of"]) == ("wrong", 0, 1)

@@ -12,6 +12,7 @@ from helpers import refused
 from torch import Tensor, nn
 
 from reslab.analysis.direction import direction
+from reslab.analysis.jacobian import jacobian
 from reslab.analysis.paths import path_spectrum
 from reslab.analysis.removal import importance, remove_each, remove_random
 from reslab.analysis.split import split
@@ -236,3 +237,10 @@ def test_a_plain_stem_does_not_stand_for_a_body_of_blocks() -> None:
             return self.body(self.stem(x)).mean((2, 3))  # type: ignore[no-any-return]  # modules return Any
 
     assert [block.name for block in view(Careful().eval(), X).blocks] == ["body.0", "body.1", "body.2"]
+
+
+def test_jacobians_of_a_parts_blocks_are_those_of_the_whole() -> None:
+    network, followed = both()
+    got, want = (jacobian(one, X[:1], "body.1").blocks[0] for one in (network, followed))
+    assert got.name == want.name and got.values is not None and want.values is not None
+    assert torch.allclose(got.values, want.values)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reslab.analysis.paths import path_spectrum
 from reslab.errors import UnseenError
+from reslab.gates.checks import same
 from reslab.residual import view
 
 X = torch.randn(4, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -287,3 +288,30 @@ def test_a_tensor_that_a_forward_assigns_anew_is_no_trace() -> None:
     gated = view(network, X)
     assert torch.equal(network[0].seen, torch.zeros(6, dtype=torch.float64))  # type: ignore[arg-type]
     assert torch.equal(gated(X), network(X))
+
+
+class Positional(nn.Module):
+    """Writes into what it was given, as its second argument says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.layer(F.relu(x, True))
+        return x + out  # type: ignore[no-any-return]
+
+
+def test_inplace_may_be_said_by_place() -> None:
+    network = nn.Sequential(linear(6), Positional(), Positional()).eval()
+    gated = view(network, X)
+    assert torch.equal(gated(X), network(X))
+    for block in gated.blocks:
+        found = gated.run(X)[block.name]
+        assert torch.equal(found.shortcut + found.branch, found.sum)
+
+
+def test_nan_and_infinity_are_like_themselves_alone() -> None:
+    values = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, torch.finfo().max])
+    for place, one in enumerate(values):
+        assert [same(one, other) for other in values] == [place == other for other in range(len(values))]

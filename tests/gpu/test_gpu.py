@@ -22,7 +22,7 @@ from reslab.networks import zoo
 from reslab.residual import view
 from reslab.runs import Run
 from reslab.speedrun import race
-from reslab.speedrun.sprint import Batches, SprintConfig
+from reslab.speedrun.sprint import Batches, Pixels, SprintConfig
 from reslab.training import loop
 from reslab.training.devices import Precision, fabric_here, native_precision
 from reslab.training.loop import Trainer, TrialConfig
@@ -122,8 +122,15 @@ def test_an_interrupted_run_ends_with_the_same_bits(
     monkeypatch.setattr(Trainer, "iterate", until_7)
     with pytest.raises(StoppedError):
         run_trial(config, tmp_path / "broken")
-    monkeypatch.setattr(Trainer, "iterate", iterate)
+    went_on: list[int] = []
+
+    def noting(self: Trainer, index: Tensor) -> None:
+        went_on.append(self.step)
+        iterate(self, index)
+
+    monkeypatch.setattr(Trainer, "iterate", noting)
     resumed = run_trial(config, tmp_path / "broken")
+    assert went_on[0] == 7
     weights = [load_file(Run(tmp_path / place, config).weights) for place in ("whole", "broken")]
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
     assert resumed["train_error"] == whole["train_error"] < 0.5  # where nine in ten is chance
@@ -133,8 +140,16 @@ def test_a_first_step_that_overflows_float16_is_left_out(tmp_path: Path, monkeyp
     """And with it the momentum that it would have begun."""
     device, _, *rest = torch.amp.GradScaler.__init__.__defaults__ or ()
     monkeypatch.setattr(torch.amp.GradScaler.__init__, "__defaults__", (device, 2.0**20, *rest))
+    update, scales = torch.amp.GradScaler.update, list[float]()
+
+    def noting(self: torch.amp.GradScaler, *given: Any) -> None:
+        update(self, *given)
+        scales.append(self.get_scale())
+
+    monkeypatch.setattr(torch.amp.GradScaler, "update", noting)
     result = run_trial(trial("16", epochs=6), tmp_path)
     assert result["status"] == "finished" and result["train_error"] < 0.5
+    assert scales[0] < 2.0**20  # it was too large for the first step
 
 
 def test_a_step_is_that_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,10 +199,25 @@ def test_the_host_waits_for_no_step(recipe: dict[str, Any], tmp_path: Path, monk
     assert run_trial(config, tmp_path)["status"] == "finished" and len(taken) > 1
 
 
+def test_the_host_waits_for_no_batch_that_is_scaled_and_cropped() -> None:
+    data = load_data("digits").to(torch.device(DEVICE)).scale_cropped((9, 12), 8, 0.1)
+    index, drawn = torch.arange(16), torch.Generator().manual_seed(0)
+    data.training_batch(index, drawn)  # the first sends mean and deviation
+    with without_waiting():
+        images, labels = data.training_batch(index, drawn)
+    assert images.shape == (16, 1, 8, 8) and labels.device.type == DEVICE
+
+
+def pixels(count: int = 640) -> Pixels:
+    drawn = torch.Generator().manual_seed(0)
+    images = torch.randint(256, (count, 3, 32, 32), generator=drawn, dtype=torch.uint8)
+    labels, mean = torch.randint(10, (count,), generator=drawn), torch.full((3, 1, 1), 128.0)
+    return Pixels(*(tensor.to(DEVICE) for tensor in (images, labels, mean, mean / 2)))
+
+
 @pytest.mark.parametrize("contender", list(race.CONTENDERS))
 def test_the_host_waits_for_no_step_of_a_sprint(contender: str) -> None:
-    training, _ = race.parts(load_data("digits").to(torch.device(DEVICE)), "test")
-    batches = Batches(training, 128, shift=1, flip=False, seed=0)
+    batches = Batches(pixels(), 64, shift=1, flip=True, seed=0)  # large enough to be small at first
     steps: list[int] = []
 
     def report(step: int, *_: object) -> None:

@@ -546,6 +546,8 @@ def test_an_exact_claim_is_checked_and_a_cited_one_carries_its_sources_decision(
         (np.bool_(True), True, True),
         (np.bool_(True), 1, False),
         ({"a": (np.int64(3), torch.tensor(0.5))}, {"a": (3, 0.5)}, True),
+        (np.array([1, 2]), [1, 2], True),
+        ({"a": torch.tensor([1, 2])}, {"a": [1, 3]}, False),
     ],
 )
 def test_exact_values_are_compared_with_their_kinds(measured: Any, expected: Any, same: bool) -> None:

@@ -168,7 +168,8 @@ def test_a_claim_that_lost_a_seed_or_was_revised_leaves_its_share_of_the_error_r
     fewer = near.model_copy(update={"treatment": {seed: near.treatment[seed] for seed in [*near.treatment][1:]}})
     lost = known(REGISTERED.model_copy(update={"claims": [clear, fewer]}))
     revised = known(REGISTERED, claims=(CLEAR, replace(NEAR, revision=2)))
-    for found in (lost, revised):
+    elsewhere = known(REGISTERED, claims=(CLEAR, replace(NEAR, revision=2, same_as="another.claim")))
+    for found in (lost, revised, elsewhere):
         assert found.headline is not None and whole.headline is not None
         assert (found.headline.level, found.headline.share) == (whole.headline.level, 0.025)
 

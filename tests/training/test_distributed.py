@@ -15,7 +15,7 @@ from helpers import refused, reslab, tiny_trial
 from safetensors.torch import load_file
 
 from reslab.data import load_data
-from reslab.errors import MismatchError, UnusableError
+from reslab.errors import FailedError, MismatchError, UnusableError
 from reslab.executors import run_trial
 from reslab.networks.zoo import build
 from reslab.runs import Run
@@ -169,6 +169,39 @@ def test_precision_and_device_are_checked_and_explained(monkeypatch: pytest.Monk
         (False, ("32", "this CPU would only emulate bfloat16")),
     ):
         monkeypatch.setattr(devices, "has_bf16", lambda bf16=bf16: bf16)
-        assert devices.best_precision("cpu") == expected
+        chosen = devices.best_precision("cpu")
+        assert (chosen.value, chosen.why.english) == expected
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
     assert devices.best_precision("cuda").value == "16"
+
+
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        ("reslab.errors.MismatchError: a batch of 64 images cannot be split", "a batch of 64 images cannot be split"),
+        ("torch.OutOfMemoryError: CUDA out of memory", "torch.OutOfMemoryError: CUDA out of memory"),
+    ],
+)
+def test_what_went_wrong_in_a_process_is_told(monkeypatch: pytest.MonkeyPatch, last: str, told: str) -> None:
+    class Fails:
+        def launch(self, *_: object) -> None:
+            text = (
+                f"\n\n-- Process 0 terminated with the following error:\nTraceback (most recent call last):\n{last}\n"
+            )
+            raise torch.multiprocessing.ProcessRaisedException(text, 0, 1)  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(devices, "_fabric", lambda *_, **__: Fails())
+    config = tiny_trial().model_copy(update={"devices": 2})
+    with pytest.raises(FailedError) as error:
+        devices.launch(config, lambda fabric: None)
+    assert str(error.value) == told
+
+
+def test_cudnns_choice_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for before in (False, True):
+        monkeypatch.setattr(torch.backends.cudnn, "deterministic", before)
+        with devices.deterministic(torch.device("cuda")):
+            assert torch.backends.cudnn.deterministic
+        assert torch.backends.cudnn.deterministic is before
+        with devices.deterministic(torch.device("cpu")):
+            assert torch.backends.cudnn.deterministic is before

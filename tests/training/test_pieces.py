@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from reslab.data import load_data
-from reslab.errors import UnusableError
+from reslab.errors import MismatchError, UnusableError
 from reslab.executors import run_trial
 from reslab.runs import Run
 from reslab.training import loop
@@ -20,6 +20,7 @@ from reslab.training.evaluation import evaluate_each
 from reslab.training.loop import Trainer, generator
 from reslab.training.mixing import mixed
 from reslab.training.muon import Muon
+from reslab.training.objective import Classes
 from reslab.training.optimizers import optimizers_of
 from reslab.training.recipes import FAST, Cosine, Recipe
 
@@ -241,3 +242,27 @@ def test_a_confusion_counts_what_each_image_is_taken_for() -> None:
     figures, answers = evaluate_each(nn.Identity(), [(scores[:3], labels[:3]), (scores[3:], labels[3:])])
     assert answers.confusion() == [[1, 1, 0, 0], [0, 0, 0, 1], [0, 0, 1, 0]]
     assert answers.wrong.tolist() == [False, True, False, True] and figures["error"] == 0.5
+
+
+def test_a_parameter_may_have_its_first_gradient_after_others() -> None:
+    """As that of a block which a forward skips at first."""
+    found = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        network = nn.ModuleList([nn.Linear(3, 3), nn.Linear(3, 3)])
+        (sgd,) = optimizers_of(network, FAST, scaled=not fused)
+        assert sgd.defaults["fused"] is fused
+        x = torch.randn(4, 3)
+        for layers in (network[:1], network, network):
+            sgd.zero_grad()
+            sum(layer(x).pow(2).sum() for layer in layers).backward()
+            sgd.step()
+        found.append([parameter.detach() for parameter in network.parameters()])
+    for one, other in zip(*found, strict=True):
+        assert torch.allclose(one, other, rtol=1e-6)
+
+
+def test_shares_of_the_classes_are_no_labels() -> None:
+    scores, shares = torch.randn(4, 3), torch.full((4, 3), 1 / 3)
+    with refused(MismatchError, "[4, 3]"):
+        Classes().loss(scores, shares)

@@ -39,7 +39,7 @@ def test_auto_is_what_was_measured_to_be_faster(
         assert devices.best_precision("cpu") == devices.native_precision("cpu")
     speed.keep("cpu", seconds, FREED)
     found = devices.best_precision("cpu")
-    assert found.value == chosen and "32 1000" in found.why
+    assert found.value == chosen and all("32 1000" in why for why in found.why)
     assert devices.best_precision("mps") == devices.native_precision("mps")  # another device's speed says nothing
 
 
@@ -66,7 +66,11 @@ def test_the_command_measures_keeps_and_says_what_it_chose(monkeypatch: pytest.M
     kept = speed.kept("cpu")
     assert kept is not None and kept.keeps_freed_memory and said["kept"] == str(speed._file("cpu"))
     assert (kept.precision, kept.freed_memory) == ({"32": 2.0, "bf16": 1.0}, {"kept": 2.0, "given back": 4.0})
-    assert "| precision auto | bf16" in reslab_here("doctor", "--speed").stdout
+    told = reslab_here("doctor", "--speed").stdout
+    assert "| freed memory: kept | 2000 |" in told and "\nprecision auto: bf16 (measured on" in told
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    told = reslab_here("doctor", "--speed").stdout
+    assert "| 해제한 메모리: 쥐고 있음 | 2000 |" in told and "\n정밀도 auto: bf16 (" in told and "measured" not in told
     assert_refused(reslab_here("doctor", "--speed", "--networks"), "--networks")
     assert_refused(reslab_here("doctor", "--speed", "--out", Path("x.md")), "--out")
 
@@ -82,3 +86,15 @@ def test_every_choice_is_timed_on_this_machine(processes: int, monkeypatch: pyte
     assert found.layout.keys() == {"channels last", "contiguous"} and found.threads.keys() == {"1", "2"}
     assert {name: len(seconds) for name, seconds in found.freed_memory.items()} == dict.fromkeys(FREED, processes)
     assert all(seconds > 0 for seconds in (*found.seconds().values(), *found.freed_memory["kept"]))
+
+
+def test_what_was_measured_of_a_gpu_that_is_not_here_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = speed._file("cpu")
+    speed.keep("cpu", {"32": 1.0}, {})
+    record = json.loads(file.read_text(encoding="utf-8")) | {"device": "cuda"}
+    file.with_name("speed-cuda.json").write_text(json.dumps(record), encoding="utf-8")
+    assert speed.kept("cuda") is None
+    assert_refused(reslab_here("train", "resnet20", "--device", "cuda"), "cuda")
+    assert_refused(reslab_here("speedrun", "--device", "cuda"), "cuda")
+    assert_refused(reslab_here("study", "degradation", "--device", "cuda", "--precision", "auto"), "cuda", "bf16")

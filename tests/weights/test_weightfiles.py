@@ -39,6 +39,7 @@ from reslab.paper.resnet_paper import cifar_resnet
 from reslab.weights.files import WeightFile, read_weights, to_bytes
 from reslab.weights.fitting import Head, classifier, fit
 from reslab.weights.onnx import to_onnx
+from reslab.weights.origins import configured
 from reslab.weights.shipped import shipped
 
 
@@ -678,3 +679,8 @@ def test_tensors_that_repeat_what_a_file_holds_are_not_written_out(tmp_path: Pat
         torch.save({"conv1_conv.kernel": kernel}, file)
         with refused(DamagedError, file):
             read_weights(file)
+
+
+def test_a_configuration_whose_labels_are_no_texts_is_none() -> None:
+    with pytest.raises(ValueError, match="labels"):
+        configured({"id2label": {"0": 10, "1": 20}}, "config.json")
