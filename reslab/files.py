@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reslab.errors import DamagedError, WrongValueError, worded
+from reslab.errors import DamagedError, UserError, WrongValueError, worded
 
 Json = dict[str, Any]
 
@@ -74,7 +74,8 @@ def wrong_value(error: ValidationError) -> WrongValueError:
     """Return the first complaint of a validation error of what a user gave; in Korean too, if its kind is known."""
     first = error.errors()[0]
     if first["type"] not in EXPECTED:
-        return WrongValueError(one_line(error))
+        cause = first.get("ctx", {}).get("error")  # of a validator of ours
+        return WrongValueError(one_line(error), cause.korean if isinstance(cause, UserError) else None)
     where = ".".join(str(part) for part in first["loc"])
     expected = EXPECTED[first["type"]].format(**first.get("ctx", {})).replace(" or ", ", ")
     korean = f"{where}에 쓸 수 없는 값이다: {_shown(first['input'])}. 쓸 수 있는 값: {expected}"

@@ -83,7 +83,7 @@ def answer_of(work: Callable[..., None], *args: Any, label: str) -> Any:
     theirs.close()
     try:
         return ours.recv()
-    except EOFError as error:
+    except (EOFError, OSError) as error:
         process.join()
         raise FailedError(*worded("process-died", label=label, code=process.exitcode)) from error
     finally:

@@ -14,7 +14,7 @@ from torch import nn
 from reslab.data.classes import match
 from reslab.data.dataset import Dataset
 from reslab.data.images import Framing
-from reslab.errors import MismatchError, Wording, WrongValueError, first_few, worded
+from reslab.errors import MismatchError, WrongValueError, first_few, worded
 from reslab.networks import zoo
 from reslab.networks.pretrained import pretrained
 from reslab.networks.sources import Own
@@ -197,14 +197,10 @@ def prepared_for(
         return data, "data"
     mean, std = tuple(kept["mean"]), tuple(kept["std"])
     if not len(mean) == len(std) == data.in_channels:
-        known = isinstance(kept.get("data"), str)
-        trained_on = Wording(
-            *((f", trained on {kept['data']},", f" ({kept['data']}로 학습한 것)") if known else ("", ""))
-        )
         raise MismatchError(
             *worded(
                 "weights-of-other-channels",
-                trained_on=trained_on,
+                source=kept.get("data") or "?",
                 theirs=len(mean),
                 data=data.name,
                 channels=data.in_channels,

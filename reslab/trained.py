@@ -350,7 +350,7 @@ def predict(
                 continue
             data, _ = prepared_for(subject.network, _alone(pixels, kept, subject.network), kept, size)
             pixels = data.test[0]
-            with told(f"{model} on an image of {'×'.join(map(str, pixels.shape[2:]))}", MismatchError):
+            with told(f"{model} on an image of {'×'.join(map(str, pixels.shape[2:]))}"):
                 scores = logits_of(subject.network(pixels))
             if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
                 raise UnseenError(*worded("no-scores-of-an-image", model=model))

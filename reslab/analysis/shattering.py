@@ -94,7 +94,7 @@ def shattering(
     if not 1 <= lags < points:
         raise WrongValueError(*worded("lags-out-of-range", last=points - 1, points=points, lags=lags))
     if not isinstance(images, Tensor) or not images.is_floating_point():
-        given = images.dtype if isinstance(images, Tensor) else "several inputs"
+        given = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise WrongValueError(*worded("line-of-no-floats", given=given))
     if len(images) != 2 or torch.equal(images[0], images[1]):
         raise WrongValueError(*worded("line-of-two-images", shape=list(images.shape)))

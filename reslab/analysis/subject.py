@@ -1,6 +1,7 @@
 """The input of every analysis: a network, images, and mostly labels. They are checked here, and left unchanged."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial, wraps
@@ -167,8 +168,8 @@ def _detached(name: str, values: Any) -> Any:
         raise WrongValueError(*worded("no-tensor", name=name, kind=type(values).__name__))
     if not values.dim() or not len(values):
         raise WrongValueError(*worded("empty-tensor", name=name, shape=list(values.shape)))
-    # a mask that is added has minus infinity, and labels are whatever an own loss takes
-    if name != "labels" and not (~values.isnan() if name == "parts" else values.isfinite()).all():
+    known = values.isfinite() | (values == -torch.inf) if name == "parts" else values.isfinite()  # of a mask to add
+    if name != "labels" and not known.all():  # which are whatever an own loss takes
         raise WrongValueError(*worded("tensor-not-finite", name=name))
     return values.clone() if values.is_inference() else values.detach()
 
@@ -295,12 +296,12 @@ def answers_alone(network: Callable[[Any], Any], images: Tensor) -> bool:
     with torch.no_grad():
         try:
             alone = tensors_of(network(images[:1]))
+            try:
+                beside = tensors_of(network(tree_map(beside_another, images[:1])))
+            except Exception:  # it may refuse values that no image has
+                beside = tensors_of(network(tree_map(beside_a_bright_one, images[:1])))
         except ValueError:  # it takes no single image
             return False
-        try:
-            beside = tensors_of(network(tree_map(beside_another, images[:1])))
-        except Exception:  # it may refuse values that no image has
-            beside = tensors_of(network(tree_map(beside_a_bright_one, images[:1])))
     tolerance = max(
         (torch.finfo(answer.dtype).eps ** 0.5 for answer in alone if answer.is_floating_point()), default=0.0
     )
@@ -332,6 +333,10 @@ def evaluating(network: nn.Module, statistics_of: Tensor | None = None) -> Itera
         yield
 
 
+OF_STATISTICS = re.compile("(running|moving)_(mean|avg|average|var|variance|std|stddev|sigma|scale|rms)")
+"""Names of what is kept of the images to normalise others."""
+
+
 def check_batchnorms(network: nn.Module, answer: Callable[[Any], Any], images: Tensor) -> None:
     """Check that every BatchNorm is a layer of torch's, which can be given the statistics of a batch.
 
@@ -343,7 +348,7 @@ def check_batchnorms(network: nn.Module, answer: Callable[[Any], Any], images: T
         for path, module in network.named_modules()
         if not isinstance(module, _BatchNorm | _InstanceNorm)
         for name, value in {**vars(module), **module._buffers}.items()
-        if name.startswith(("running_", "moving_")) and isinstance(value, Tensor)
+        if OF_STATISTICS.fullmatch(name) and isinstance(value, Tensor)
     }
     if not others:
         return

@@ -22,6 +22,8 @@ def of_directories(directories: Sequence[Path], epochs: bool = False) -> "pd.Dat
     """
     import pandas as pd
 
+    if not directories:
+        raise MissingError(*worded("runs-of-nothing"))
     if absent := [str(directory) for directory in directories if not directory.is_dir()]:
         raise MissingError(*worded("no-directories", names=", ".join(absent)))
     found = sorted({path.parent for directory in directories for path in directory.rglob(TRIAL)})

@@ -67,7 +67,7 @@ def measure(
 
 
 def step(device: Device, precision: Precision, batch: int, *, channels_last: bool = True) -> Callable[[], None]:
-    """Return a training step on random images, in the way that the lab's are taken but for the loop around it."""
+    """Return a training step on random images, with plain SGD and without the lab's loop."""
     layout = torch.channels_last if channels_last else torch.contiguous_format
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -198,9 +198,11 @@ def bench(
             )
             result[what] = _compared(timings["ordinary"], timings["reslab"])
     if epochs:
+        whole = recipe.model_copy(update={"iterations": None, "epochs": epochs})
+        trained = config.model_copy(update={"recipe": whole})
         result["held-out error"] = {
-            "reslab": _error_of_lab(chosen, config, progress),
-            "ordinary": _error_of_ordinary(chosen, config, loaders, progress),
+            "reslab": _error_of_lab(chosen, trained, progress),
+            "ordinary": _error_of_ordinary(chosen, trained, loaders, progress),
         }
     return result
 

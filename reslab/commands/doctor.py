@@ -97,13 +97,13 @@ def _speed(json: bool) -> int:
     """Measure what this machine does fastest, keep it, and print it with what `auto` now stands for."""
     from reslab.bench.choices import BATCH, measure
     from reslab.bench.timing import machine
-    from reslab.cache import user_cache
+    from reslab.cache import VARIABLE, user_cache
     from reslab.commands.bench import print_machine, print_markdown
     from reslab.training import speed
     from reslab.training.devices import best_device, best_precision
 
     device = best_device()
-    typed.make_writable(user_cache())
+    typed.make_writable(user_cache(), VARIABLE)
     with display(quiet=json) as progress:
         found = measure(device, progress=progress)
     freed = {name: median(seconds) for name, seconds in found.freed_memory.items()}

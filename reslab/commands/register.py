@@ -110,8 +110,7 @@ def write_registration(registration: "Registration", path: Path, option: str, js
     from reslab.files import write_new
 
     try:
-        if not path.parent.is_dir():
-            path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_new(path, registration.text())
     except OSError as error:
         if path.exists():

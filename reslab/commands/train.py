@@ -202,13 +202,15 @@ def outcome(root: Path, config: "TrialConfig", result: "Json", dataset: "Dataset
 
     from reslab.executors import build_network, data_for
     from reslab.runs import Run
+    from reslab.state import whole_float32
 
     averaged = None
     run = Run(root, config)
     if result["steps"] < STEPS_TO_SETTLE and result["status"] == "finished":
         device = torch.device(config.device)
         network = build_network(config, dataset, weights=run.weights).to(device)
-        averaged = true_average_errors(network, data_for(config, network, dataset).to(device), progress)
+        with whole_float32():
+            averaged = true_average_errors(network, data_for(config, network, dataset).to(device), progress)
     return {
         "directory": str(run.path),
         "config": config.model_dump(mode="json"),

@@ -131,10 +131,12 @@ def check_page(out: Path, name: str) -> None:
     Raises:
         UserError: if there is something else, or it cannot be written to.
     """
+    from reslab.files import opened
+
     if out.is_dir():
         raise WrongValueError(*worded("out-is-a-directory", out=out, file=out / name))
     if out.exists():
-        with out.open("rb") as file:
+        with opened(out, sys.maxsize) as file:
             if OF_A_PAGE not in file.read(2000):
                 raise ExistsError(*worded("exists", path=out))
     make_writable(out.parent)

@@ -68,9 +68,8 @@ def pair(batch: Any) -> "tuple[Tensor, Tensor]":
         or not all(isinstance(value, Tensor) and value.dim() for value in found)
         or len(found[0]) != len(found[1])
     ):
-        kind = (
-            f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-        )
+        names = f" ({', '.join(map(str, batch))})" if isinstance(batch, Mapping) else ""
+        kind = f"{type(batch).__name__}{names}"
         raise WrongValueError(*worded("no-batch-of-loader", kind=kind))
     if isinstance(batch, Mapping):
         others = {str(key): value for key, value in batch.items() if isinstance(value, Tensor) and value.dim() > 1}

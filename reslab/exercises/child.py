@@ -59,8 +59,8 @@ class _Shell:
 
 
 def load(path: Path, name: str = "answers_of_a_learner") -> ModuleType:
-    """Run a Python file and return it as a module, of a name that none has that it may import: a `random.py` is not
-    what it gets itself.
+    """Run a Python file and return it as a module, under a name of our own: as `random`, a `random.py` would import
+    itself.
     """
     loader = _Source(name, str(path))
     spec = importlib.util.spec_from_loader(name, loader)
@@ -305,6 +305,7 @@ def main() -> None:
         _, status = os.waitpid(pid, 0)
         ended = job.place / "ended.new"
         with suppress(OSError):  # nobody waits for it any more
+            job.place.chmod(0o700)  # whatever the file has made of it
             ended.write_text(str(os.waitstatus_to_exitcode(status)), encoding="ascii")
             ended.rename(job.place / "ended")
 

@@ -233,7 +233,11 @@ def _temporary_directory() -> Iterator[Path]:
                 directory.chmod(0o700)
             for entry in _entries(directory):
                 with suppress(OSError):  # as on Windows, where it is still open
-                    if entry.is_dir() and not entry.is_symlink():
+                    if entry.is_symlink():
+                        entry.unlink()
+                        continue
+                    entry.chmod(0o700)  # a directory that may not be written to cannot be moved either
+                    if entry.is_dir():
                         directories.append(entry.rename(place / uuid.uuid4().hex))
                     else:
                         entry.unlink()

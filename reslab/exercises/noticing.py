@@ -139,10 +139,13 @@ def imports_solutions(text: str) -> bool:
     if tree is None:
         return False
     texts = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
-    return any(_reaches(node) for node in ast.walk(tree) if id(node) not in texts)
+    imported = [alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    ours = {each.asname or "reslab" for each in imported if each.name.partition(".")[0] == "reslab"}
+    return any(_reaches(node, ours) for node in ast.walk(tree) if id(node) not in texts)
 
 
-def _reaches(node: ast.AST) -> bool:
+def _reaches(node: ast.AST, ours: set[str]) -> bool:
+    """Return whether a node names the exercises' own code, given the names that reslab has in its file."""
     if isinstance(node, ast.Import):
         return any(each.name.startswith(_OURS) for each in node.names)
     if isinstance(node, ast.ImportFrom):
@@ -151,7 +154,8 @@ def _reaches(node: ast.AST) -> bool:
             return any(each.name == "exercises" for each in node.names)
         return module.startswith(_OURS) and not {each.name for each in node.names} <= OFFERED
     if isinstance(node, ast.Attribute):
-        return node.attr == "exercises"  # of whatever name reslab has there
+        name, _, rest = _dotted(node).partition(".")
+        return name in ours and f"{rest}.".startswith("exercises.")
     if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in _BY_NAME:
         return any(isinstance(each, ast.Constant) and each.value == "exercises" for each in node.args)
     return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_NAMES_OURS.search(node.value))

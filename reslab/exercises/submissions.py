@@ -230,8 +230,9 @@ def _is_receipt(entry: Path, entries: Sequence[Path]) -> bool:
     """Return whether an entry is Blackboard's own, which it puts beside the files of an attempt:
     `Lab 1_hong_attempt_DATE.txt`.
     """
-    match = _PLATFORMS[2].fullmatch(_stem(entry)) if entry.suffix == ".txt" else None
-    return match is not None and not match["file"] and any(other.name.startswith(f"{entry.stem}_") for other in entries)
+    match = _of_a_platform(entry) if entry.suffix == ".txt" else None
+    whole = match is not None and "assigned" in match.groupdict() and not match["file"]
+    return whole and any(other.name.startswith(f"{entry.stem}_") for other in entries)
 
 
 def _whose(entry: Path, names: Names) -> tuple[str, tuple[str, ...]]:

@@ -130,8 +130,10 @@ def below(directory: Path) -> Iterator[Path]:
                 inside = sorted(entries, key=lambda entry: entry.name)
         except OSError:  # it may not be read, or lies too deep
             continue
-        directories = [each for each in inside if _is_directory(each)]
-        yield from (Path(each) for each in inside if each not in directories and not each.name.startswith("."))
+        directories, files = list[os.DirEntry[str]](), list[os.DirEntry[str]]()
+        for each in inside:
+            (directories if _is_directory(each) else files).append(each)
+        yield from (Path(each) for each in files if not each.name.startswith("."))
         left += [Path(each) for each in reversed(directories) if not each.is_symlink() and not _is_nobodys(Path(each))]
 
 

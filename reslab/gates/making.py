@@ -60,7 +60,9 @@ def view(network: nn.Module, example: Any, *, blocks: Declarations | None = None
 def made_view(
     network: nn.Module, example: Any, blocks: Declarations, output: Output = None, *, writes: bool = False
 ) -> View:
-    """Return the view of a network that is known to write into its input in some mode, or looked at for that."""
+    """Return the view of a network, as `view`; one that `writes` into its input does so in another mode than that of
+    evaluation, in which it is looked at.
+    """
     wrapper, network = network, unwrapped(network)
     if isinstance(wrapper, nn.Module) and wrapper is not network:
         check_hooks({"the wrapper": wrapper})

@@ -139,13 +139,18 @@ class Plan:
 
     def given(self, place: Place, cut: Cut) -> Nodes:
         """Return what is live at the cut before a block, but for its own branch, which may have been begun before: that
-        is made from its input, and not by other blocks.
+        is made from its input and what is live beside it, and not by other blocks.
         """
         if len(cut.live) == 1 or not place.plain:
             return cut.live
-        ends = [other.end for other in self.places]
-        own = flow.reached(place.input.users, attrgetter("users"), ends)
-        return tuple(node for node in cut.live if node not in own)
+        begun = flow.reached(place.input.users, attrgetter("users"), [other.end for other in self.places])
+        others = [node for node in cut.live if node not in begun]
+
+        def is_own(node: fx.Node) -> bool:
+            before = flow.reached([node], attrgetter("all_input_nodes"), (place.input, *others))
+            return node in begun and not any(each.op == "placeholder" for each in before)
+
+        return tuple(node for node in cut.live if not is_own(node))
 
     def beside(self, index: int) -> Function:
         """Return the function from what is live before a block to what is live beside the stream after it."""

@@ -74,7 +74,7 @@ def _of_python(value: Any) -> Any:
         return {key: _of_python(part) for key, part in value.items()}
     if type(value) in (list, tuple):
         return type(value)(map(_of_python, value))
-    return value.tolist() if hasattr(value, "ndim") else value  # a number, of no dimensions
+    return value.tolist() if hasattr(value, "ndim") and hasattr(value, "tolist") else value
 
 
 def _has_nan(value: Any) -> bool:

@@ -140,7 +140,9 @@ def has_bf16() -> bool:
 
 def is_here(device: Device) -> bool:
     """Return whether this machine has a device of this kind."""
-    return {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}[device]
+    if device == "cpu":
+        return True
+    return torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
 
 
 def check(device: Device, precision: Precision) -> None:
@@ -247,11 +249,20 @@ def launch(where: Placement, work: Callable[..., None], *args: Any) -> None:
     try:
         fabric.launch(partial(_following, work), *args)
     except torch.multiprocessing.ProcessRaisedException as error:  # type: ignore[attr-defined]  # it is exported
-        *_, said = str(error).strip().splitlines()  # of its traceback
-        kind, _, message = said.partition(": ")
-        raise FailedError(message if kind.startswith("reslab.") else said) from error
+        raise FailedError(_told_by(str(error))) from error
     finally:
         end(child for child in multiprocessing.active_children() if child not in others)
+
+
+def _told_by(text: str) -> str:
+    """Return the first line of the error that a traceback ends with: what follows its last frame."""
+    frames, lines = -1, text.strip().splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith('  File "'):
+            frames = number
+    said = next((line for line in lines[frames + 1 :] if not line.startswith("    ")), lines[-1])
+    kind, _, message = said.partition(": ")
+    return message if kind.startswith("reslab.") else said
 
 
 @following_parent

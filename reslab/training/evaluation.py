@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from reslab.errors import MismatchError, MissingError, UnseenError, told, worded
+from reslab.errors import MismatchError, MissingError, UnseenError, in_one_line, told, worded
 from reslab.state import device_of, in_mode
 
 Split = tuple[Tensor, Tensor]
@@ -197,7 +197,7 @@ def check_pools_globally(network: nn.Module, images: Tensor) -> None:
             logits = logits_of(network(images))
     except Exception as error:  # torchvision's and timm's transformers assert a size
         side = "×".join(map(str, images.shape[2:]))
-        raise UnseenError(*worded("not-convolutional-at-size", side=side, reason=str(error).splitlines()[0])) from error
+        raise UnseenError(*worded("not-convolutional-at-size", side=side, reason=in_one_line(error))) from error
     if means.last is None or not any(
         torch.allclose(scores, logits, rtol=1e-3, atol=1e-4) for scores in _linear(network, means.last)
     ):
@@ -240,7 +240,7 @@ def _scores(network: nn.Module, images: Tensor) -> Tensor:
     Raises:
         UserError: if it returns anything else.
     """
-    with told(f"{type(network).__name__} on images {list(images.shape)}", MismatchError):
+    with told(f"{type(network).__name__} on images {list(images.shape)}"):
         scores = logits_of(network(images))
     if not isinstance(scores, Tensor) or scores.dim() != 2 or len(scores) != len(images):
         found = list(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__

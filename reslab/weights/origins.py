@@ -141,10 +141,12 @@ def configured(told: Mapping[str, Any], source: str) -> Facts:
     of_resnet = told.get("model_type", "resnet") == "resnet"
     others = {key: told[key] for key, usual in USUAL.items() if of_resnet and told.get(key, usual) != usual}
     labels = {str(place): label for place, label in (told.get("id2label") or {}).items()}
-    if not all(isinstance(label, str) for label in labels.values()):
-        raise ValueError(f"{source} has labels that are no texts")
     classes = [labels.get(str(place), "") for place in range(len(labels))]
-    named = classes and all(classes) and classes != [f"LABEL_{place}" for place in range(len(classes))]
+    named = (
+        classes
+        and all(label and isinstance(label, str) for label in classes)
+        and classes != [f"LABEL_{place}" for place in range(len(classes))]
+    )
     prepared = {"classes": classes} if named else {}
     if kind != "bottleneck":
         return Facts(others, prepared)

@@ -674,6 +674,22 @@ def test_a_branch_that_was_begun_before_another_block_ended_is_its_own_blocks() 
         assert block.values is not None and torch.allclose(block.values[0], exact)
 
 
+class Scaled(Parallel):
+    """A branch that was begun early takes what is gone by then."""
+
+    def forward(self, x: Tensor, scale: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.stem(x)
+        a, b = x.relu(), x.tanh()
+        branches = self.f(a), self.g(b) * self.stem(scale)
+        a, b = a + branches[0], b + branches[1]
+        return self.fc(torch.cat([a, b], 1))  # type: ignore[no-any-return]
+
+
+def test_what_an_early_branch_takes_of_another_input_may_be_gone() -> None:
+    images = {"x": torch.randn(6, 4), "scale": torch.randn(6, 4)}
+    assert reslab.alike(Scaled().eval(), images).cka.isfinite().all()  # type: ignore[arg-type]
+
+
 class OwnNorm(nn.Module):
     """Keeps the deviation in place of the variance."""
 

@@ -127,3 +127,13 @@ def test_what_is_measured_once_is_not_compared_and_counts_are_whole(tmp_path: Pa
     assert done.returncode == 0 and "not compared" in done.stdout
     assert printing.figure(128) == "128" and printing.figure(1.0) == "1.00"
     assert_refused(reslab_here("bench", "lowlevel", "--rounds", "true"), "--rounds")
+
+
+def test_errors_are_those_after_so_many_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from reslab.bench import train
+
+    trained: list[Any] = []
+    for name in ("_error_of_lab", "_error_of_ordinary"):
+        monkeypatch.setattr(train, name, lambda data, config, *_: trained.append(config.recipe))
+    train.bench(**train.QUICK, epochs=3)
+    assert [(recipe.epochs, recipe.iterations) for recipe in trained] == [(3, None)] * 2

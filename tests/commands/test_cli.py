@@ -17,12 +17,13 @@ from helpers_help import SNAPSHOTS, commands, help_of_all
 from helpers_help import words as words_of
 
 from reslab import commands as commands_package
+from reslab import report
 from reslab.cli import main
 from reslab.commands import printing
 from reslab.commands.app import app
 from reslab.commands.korean import texts, translated
 from reslab.commands.misuse import misuse
-from reslab.commands.typed import OF_A_PAGE, check_page, value, words
+from reslab.commands.typed import check_page, value, words
 from reslab.errors import FailedError, Language, UnknownNameError, UserError, worded
 from reslab.networks import zoo
 
@@ -400,7 +401,8 @@ def test_a_page_replaces_nothing_but_a_page(tmp_path: Path) -> None:
     out.write_text("<!doctype html><title>mine</title>", encoding="utf-8")
     for command in ("report", "play"):
         assert_refused(reslab_here(command, "--out", out), out)
-    out.write_bytes(b"<!doctype html>" + OF_A_PAGE)
-    check_page(out, "report.html")
+    for template in ("templates/page.html.j2", "play/play.html.j2"):
+        out.write_bytes((Path(report.__file__).parent / template).read_bytes())
+        check_page(out, "report.html")
     with refused(UserError, tmp_path / "report.html"):
         check_page(tmp_path, "report.html")

@@ -450,5 +450,5 @@ def test_a_network_whose_forward_fails_is_told_in_one_line() -> None:
         def forward(self, x: Tensor) -> Tensor:
             raise RuntimeError("output size is too small")
 
-    with refused(MismatchError, "Fails", "output size is too small"):
+    with refused(FailedError, "Fails", "output size is too small"):
         evaluate(Fails(), [(torch.randn(2, 3, 8, 8), torch.tensor([0, 1]))])

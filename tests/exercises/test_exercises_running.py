@@ -1,8 +1,8 @@
 """Running a learner's code: what is confined, what the commands say, and grading a class."""
 
-import inspect
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers import assert_refused, refused, reslab, reslab_here
+from helpers import assert_refused, refused, reslab, reslab_here, slow_unless
 from helpers_exercises import solved
 
 from reslab.errors import DamagedError, Language
@@ -20,7 +20,6 @@ from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.confinement import OUTPUT, Host, run
 from reslab.exercises.grading import FAILED_CELLS
 from reslab.exercises.record import Record
-from reslab.exercises.tasks import find
 from reslab.ledger.claim import SECTIONS
 
 EXIT = "def branch_target(h):\n    import os\n    os._exit(0)\n"
@@ -322,7 +321,7 @@ IN_PLACE_OF = {
 
 
 @pytest.mark.skipif(os.name != "posix", reason="makes pipes")
-@pytest.mark.parametrize("what", IN_PLACE_OF)
+@pytest.mark.parametrize("what", slow_unless(["a pipe for the exit code", "a pipe for the log"], IN_PLACE_OF))
 def test_what_a_file_puts_in_the_place_of_the_graders_costs_it_alone(host: Host, tmp_path: Path, what: str) -> None:
     file = write(tmp_path / "answers.py", f"import os\n{IN_PLACE_OF[what]}\n{solved('01')}")
     (result,) = checking.check(file, {"1.2": 2}, host=host)
@@ -344,6 +343,7 @@ def test_a_file_that_is_named_as_a_module_imports_that(tmp_path: Path) -> None:
     assert 0 < child.load(file).x < 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 def test_a_cell_that_takes_too_long_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(child, "LOADING", 0.2)
     cells = ["import time", "while True:\n    pass", "time.sleep(100)", "def branch_target(h):\n    return h"]
@@ -353,15 +353,26 @@ def test_a_cell_that_takes_too_long_costs_no_other(tmp_path: Path, monkeypatch: 
     )
 
 
+PRINTS = f"""
+import functools, time
+
+def once(function):
+    said = []
+    @functools.wraps(function)
+    def call(*given):
+        if not said:
+            said.append(print("x" * {OUTPUT * 3 // 4}, flush=True))
+            time.sleep(0.3)
+        return function(*given)
+    return call
+
+branch_target, input_gradient = map(once, (branch_target, input_gradient))
+"""
+
+
 def test_a_file_may_print_so_much_for_each_part(host: Host, tmp_path: Path) -> None:
-    much = f"print('x' * {OUTPUT * 3 // 4})\n    "
-    answers = {
-        name: inspect.getsource(part.right).replace("return", f"{much}return", 1)
-        for part in find("1.2").parts
-        if (name := part.name)
-    }
-    (result,) = checking.check(write(tmp_path / "answers.py", solved("01", changes=answers)), {"1.2": 2}, host=host)
-    assert all(part["mistakes"] != ["output"] for part in result.parts)
+    (result,) = checking.check(write(tmp_path / "answers.py", solved("01") + PRINTS), {"1.1": 2}, host=host)
+    assert result.points == 10
 
 
 REPLACES = """import sys

@@ -175,25 +175,42 @@ def test_precision_and_device_are_checked_and_explained(monkeypatch: pytest.Monk
     assert devices.best_precision("cuda").value == "16"
 
 
+FRAMES = """
+
+-- Process 0 terminated with the following error:
+Traceback (most recent call last):
+  File "a.py", line 1, in a
+    raise KeyError
+KeyError
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "b.py", line 2, in b
+    fit(network)
+    ^^^^^^^^^^^^
+"""
+
+
 @pytest.mark.parametrize(
     ("last", "told"),
     [
-        ("reslab.errors.MismatchError: a batch of 64 images cannot be split", "a batch of 64 images cannot be split"),
-        ("torch.OutOfMemoryError: CUDA out of memory", "torch.OutOfMemoryError: CUDA out of memory"),
+        ("reslab.errors.MismatchError: a batch of 64 cannot be split", "a batch of 64 cannot be split"),
+        (
+            "torch.AcceleratorError: CUDA error: out of memory\nFor debugging\n  see this",
+            "torch.AcceleratorError: CUDA error: out of memory",
+        ),
+        ("KeyboardInterrupt", "KeyboardInterrupt"),
     ],
 )
 def test_what_went_wrong_in_a_process_is_told(monkeypatch: pytest.MonkeyPatch, last: str, told: str) -> None:
     class Fails:
         def launch(self, *_: object) -> None:
-            text = (
-                f"\n\n-- Process 0 terminated with the following error:\nTraceback (most recent call last):\n{last}\n"
-            )
-            raise torch.multiprocessing.ProcessRaisedException(text, 0, 1)  # type: ignore[attr-defined]
+            raise torch.multiprocessing.ProcessRaisedException(f"{FRAMES}{last}\n", 0, 1)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(devices, "_fabric", lambda *_, **__: Fails())
-    config = tiny_trial().model_copy(update={"devices": 2})
     with pytest.raises(FailedError) as error:
-        devices.launch(config, lambda fabric: None)
+        devices.launch(tiny_trial().model_copy(update={"devices": 2}), lambda fabric: None)
     assert str(error.value) == told
 
 

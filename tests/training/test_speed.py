@@ -1,6 +1,7 @@
 """What is measured of a machine, and what `auto` makes of it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ FREED = {"kept": 2.0, "given back": 1.0}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_measured() -> None:
+def _nothing_measured() -> Iterator[None]:
+    yield
     for file in speed._file("cpu").parent.glob("speed-*.json"):
         file.unlink()
 
@@ -98,3 +100,5 @@ def test_what_was_measured_of_a_gpu_that_is_not_here_does_not_count(monkeypatch:
     assert_refused(reslab_here("train", "resnet20", "--device", "cuda"), "cuda")
     assert_refused(reslab_here("speedrun", "--device", "cuda"), "cuda")
     assert_refused(reslab_here("study", "degradation", "--device", "cuda", "--precision", "auto"), "cuda", "bf16")
+    monkeypatch.setenv("LC_ALL", "ko_KR.UTF-8")
+    assert "정밀도" in reslab_here("study", "degradation", "--device", "cuda", "--precision", "auto").stderr

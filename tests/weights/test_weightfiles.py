@@ -681,6 +681,5 @@ def test_tensors_that_repeat_what_a_file_holds_are_not_written_out(tmp_path: Pat
             read_weights(file)
 
 
-def test_a_configuration_whose_labels_are_no_texts_is_none() -> None:
-    with pytest.raises(ValueError, match="labels"):
-        configured({"id2label": {"0": 10, "1": 20}}, "config.json")
+def test_labels_of_a_configuration_that_are_no_texts_name_no_classes() -> None:
+    assert "classes" not in configured({"id2label": {"0": 10, "1": 20}}, "config.json").preprocessing
