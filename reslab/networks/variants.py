@@ -66,7 +66,9 @@ def stochastic_depth(num_classes: int, in_channels: int, depth: int, survival: f
     """Return the CIFAR residual network trained with stochastic depth: block i of n is on with probability 1 − i/n · (1
     − survival).
 
-    "Deep Networks with Stochastic Depth" (Huang et al. 2016, arXiv:1603.09382), section 3.
+    "Deep Networks with Stochastic Depth" (Huang et al. 2016, arXiv:1603.09382), section 3. Here gates are 1/p in
+    training, in place of p afterwards; a block that is off runs all the same, so that its running statistics move; and
+    option A's shortcut takes every second pixel, where theirs averages.
     """
     network = zoo.build("cifar_resnet", num_classes=num_classes, in_channels=in_channels, depth=depth)
     return RandomBlocks(network, in_channels, partial(surviving, survival=survival))

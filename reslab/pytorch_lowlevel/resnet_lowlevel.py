@@ -139,8 +139,8 @@ def batch_norm_backward(
 
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(x, 0)."""
-    return x.clamp_min(0)
+    """Return max(x, 0), whose slope at 0 is 0."""
+    return torch.relu(x)
 
 
 def relu_backward(g_y: Tensor, y: Tensor) -> Tensor:
@@ -287,7 +287,7 @@ def _fresh_statistic(name: str, shape: tuple[int, ...]) -> Tensor:
 
 def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, Tensors]:
     """Return (params, stats) from a state dict with torchvision's names; the input channels and classes are the dict's
-    own.
+    own. Old files do not count batches: they have tracked 0.
 
     Raises:
         ValueError: naming the first entry that is missing, extra or of a wrong shape.
@@ -300,6 +300,7 @@ def from_state_dict(state: Mapping[str, Tensor], depth: int) -> tuple[Tensors, T
     for name in state:
         if name not in wanted:
             raise ValueError(f"{name!r} does not belong to a ResNet-{depth}")
+    state = {name: torch.tensor(0) for name in stat_shapes if name.endswith("num_batches_tracked")} | dict(state)
     for name, shape in wanted.items():
         if name not in state:
             raise ValueError(f"{name!r} is missing from the state dict; a ResNet-{depth} needs it")

@@ -3,6 +3,8 @@
 import re
 
 VIEWS = ("start", "ledger", "explorer", "tour", "chapter", "play", "main", "contents")
+OF_THE_PAGE = ("plotly", "explorer-program", "module-", "picture-", "chapter-")
+"""How addresses begin that the page gives to its own programs, pictures and sections."""
 PARTS = (
     *(
         "answers",
@@ -37,6 +39,7 @@ class Addresses:
     def take(self, name: str) -> str:
         """Return an address for a name: the name itself or, if it is taken, with a number."""
         plain = re.sub(r"[^\w.-]+", "-", name.lower()).strip("-") or "study"
+        plain = f"study-{plain}" if plain.startswith(OF_THE_PAGE) else plain
         address, number = plain, 1
         while address in self._taken:
             number += 1

@@ -172,7 +172,8 @@ def cifar_densenet(
     bottlenecks.
 
     DenseNet-BC is `bottleneck=True, compression=0.5`; its stem is twice the growth rate, the others' is 16. Without
-    augmentation the paper drops 0.2 of each layer's new features (section 4.2).
+    augmentation the paper drops 0.2 behind each convolution but the first (section 4.2); here, as in torchvision, it is
+    of each layer's new features alone.
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1, or the compression is not in (0, 1].

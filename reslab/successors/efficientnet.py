@@ -221,8 +221,8 @@ class EfficientNet(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and the classifier from ±1/√outputs, biases 0, as the authors' release
-    and torchvision.
+    """Draw convolutions from N(0, 2 / fan_out) and the classifier from ±1/√outputs, biases 0, as torchvision: the fan
+    of a depthwise convolution is that of all its channels, where the authors' release counts one.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

@@ -76,17 +76,16 @@ const inside = (() => {
     pictures.columns(byId("rises"), items, words.say("importance"));
   }
 
-  /** Show the gradient's norm by path length; without one, as of a plain network, say why. */
-  function spectrum(network, norms) {
+  /** Show the gradient's norm by path length, beside the paths through the blocks that are `on`; without one, as of a plain network, say why. */
+  function spectrum({ spectrum: norms, on }) {
     byId("spectrum-help").textContent = words.say(norms ? "spectrumHelp" : "spectrumPlain");
     byId("spectrum").hidden = !norms;
     if (!norms) return;
     const whole = norms.reduce((sum, norm) => sum + norm, 0) || 1;
-    const most = norms.length - 1;
-    const columns = norms.map((norm, length) => ({ label: String(length), value: (100 * norm) / whole, text: `${((100 * norm) / whole).toFixed(1)} %`, point: 100 * choose(most, length) / 2 ** most }));
+    const columns = norms.map((norm, length) => ({ label: String(length), value: (100 * norm) / whole, text: `${((100 * norm) / whole).toFixed(1)} %`, point: 100 * choose(on, length) / 2 ** on }));
     const mean = norms.reduce((sum, norm, length) => sum + (length * norm) / whole, 0);
     pictures.columns(byId("spectrum"), columns, words.say("spectrum"));
-    byId("spectrum-mean").textContent = words.say("spectrumMean", mean.toFixed(1), (most / 2).toFixed(1));
+    byId("spectrum-mean").textContent = words.say("spectrumMean", mean.toFixed(1), (on / 2).toFixed(1));
   }
 
   const choose = (n, k) => Array.from({ length: k }, (_, at) => (n - at) / (at + 1)).reduce((product, factor) => product * factor, 1);

@@ -16,13 +16,14 @@ const pen = (() => {
       return [(event.clientX - left) / width, (event.clientY - top) / height];
     };
     canvas.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || !event.isPrimary) return; // a second finger draws no other stroke
       canvas.setPointerCapture(event.pointerId);
       drawing = true;
       strokes.push([point(event)]);
       changed(strokes);
     });
     canvas.addEventListener("pointermove", (event) => {
-      if (!drawing) return;
+      if (!drawing || !event.isPrimary) return;
       strokes.at(-1).push(...(event.getCoalescedEvents?.() ?? []).map(point), point(event));
       changed(strokes);
     });

@@ -29,6 +29,7 @@ const play = (() => {
   const traces = new Map(); // network -> its gradient for the image, and which asking that answers: {number, flow, spectrum}
   let tracing = 0; // the number of the last that was asked for
   let onlyWrong = false;
+  let later = 0; // of the address, if it waits
 
   // --- The state ----------------------------------------------------------------------------------------------------
 
@@ -45,11 +46,21 @@ const play = (() => {
     return { gates: all.map((name) => state.gates.get(name) ?? 1), order };
   }
 
+  /** Put the state into the address: a moment later where that was done too often, as while a digit is drawn in Safari or Firefox. */
+  function write() {
+    clearTimeout(later);
+    try {
+      history.replaceState(null, "", link.write(state));
+    } catch {
+      later = setTimeout(write, 1000);
+    }
+  }
+
   /** Change parts of the state, and show what follows. */
   function change(parts) {
     const before = state;
     state = { ...state, ...parts };
-    history.replaceState(null, "", link.write(state));
+    write();
     const structure = state.net !== before.net || String(state.swap) !== String(before.swap);
     if (structure) build();
     if (structure || state.gates !== before.gates) count();
@@ -169,7 +180,7 @@ const play = (() => {
   /** Show the gradients of both networks, as far as they are traced; those before a change stay until then. */
   function showTraces() {
     if (!both().every((name) => traces.has(name))) return;
-    inside.spectrum(network(state.net), traces.get(state.net).spectrum);
+    inside.spectrum(traces.get(state.net));
     inside.flow(setting().order.map((at) => names[state.net][at]), both().map((name) => ({ name, kind: kinds()[name], norms: traces.get(name).flow })));
     byId("gradient-of").textContent = words.say("gradientOf", both().map((name) => `${name}: ${labelFor(name)}`).join(", "));
   }
@@ -240,7 +251,8 @@ const play = (() => {
     const series = kinds();
     const here = points.filter(({ name }) => name in series);
     const now = [...state.gates.keys()].sort();
-    const marked = here.map((point) => ({ ...point, now: !state.swap && point.key === `${point.name} ${now}` }));
+    const whole = !state.swap && [...state.gates.values()].every((gate) => gate === 0);
+    const marked = here.map((point) => ({ ...point, now: whole && point.key === `${point.name} ${now}` }));
     const said = here.slice(-6).map(({ name, off, error }) => words.say("curvePoint", name, off, percent(error))).join("; ");
     pictures.curve(byId("curve"), marked, names[state.net].length, series, { across: words.say("curveAcross"), up: words.say("curveUp"), spoken: words.say("curveSpoken", said) });
   }
@@ -261,20 +273,41 @@ const play = (() => {
       return button;
     });
     byId("gallery").replaceChildren(...buttons);
+    roam(buttons[state.image]);
   }
+
+  const inGallery = () => [...byId("gallery").children].filter((button) => !button.hidden);
+
+  /** Let one image be reached by the tabulator, from which the arrows lead to the others. */
+  function roam(button) {
+    for (const each of byId("gallery").children) each.tabIndex = each === button ? 0 : -1;
+  }
+
+  byId("gallery").addEventListener("keydown", (event) => {
+    const all = inGallery();
+    const at = all.indexOf(document.activeElement);
+    const to = { ArrowLeft: at - 1, ArrowUp: at - 1, ArrowRight: at + 1, ArrowDown: at + 1, Home: 0, End: all.length - 1 }[event.key];
+    if (!all[to]) return;
+    event.preventDefault();
+    roam(all[to]);
+    all[to].focus();
+  });
 
   /** Mark what the network that is shown gets wrong, with the gates as they are. */
   function showGallery() {
     const { answers } = counts.get(state.net);
-    if (!answers) return; // which are being counted
-    const wrong = labels.filter((label, at) => answers[at] !== label).length;
+    const isWrong = (at) => Boolean(answers) && answers[at] !== labels[at];
     for (const button of byId("gallery").children) {
       const at = Number(button.dataset.image);
-      const bad = answers[at] !== labels[at];
-      button.classList.toggle("wrong", bad);
-      button.hidden = onlyWrong && !bad;
-      button.setAttribute("aria-label", words.say(bad ? "testImageWrong" : "testImage", at + 1, labels[at], answers[at], state.net));
+      const name = words.say(isWrong(at) ? "testImageWrong" : "testImage", at + 1, labels[at], answers?.[at], state.net);
+      if (button.getAttribute("aria-label") !== name) button.setAttribute("aria-label", name);
+      if (!answers) continue; // which are being counted: the marks of before stay
+      button.classList.toggle("wrong", isWrong(at));
+      button.hidden = onlyWrong && !isWrong(at);
     }
+    if (!answers) return;
+    if (!inGallery().some((button) => button.tabIndex === 0)) roam(inGallery()[0]);
+    const wrong = labels.filter((_, at) => isWrong(at)).length;
     radios("filter", [["all", words.say("all")], ["wrong", words.say("onlyWrong", state.net, wrong)]], onlyWrong ? "wrong" : "all", (value) => {
       onlyWrong = value === "wrong";
       showGallery();

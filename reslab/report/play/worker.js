@@ -15,10 +15,14 @@ onmessage = ({ data: asked }) => {
   if (asked.kind === "data") data = asked;
   if (asked.kind === "network") caches.set(asked.description.name, evaluation.cache(engine.read(asked.description), data.pixels));
   if (asked.kind === "count") {
+    for (const [name, { number }] of counting) if (number !== asked.number) counting.delete(name); // which nobody waits for
     counting.delete(asked.name); // so that it goes to the end
     counting.set(asked.name, { ...asked, steps: evaluation.answers(caches.get(asked.name), asked.setting) });
   }
-  if (asked.kind === "trace") tracing.set(asked.name, asked);
+  if (asked.kind === "trace") {
+    for (const [name, { number }] of tracing) if (number !== asked.number) tracing.delete(name);
+    tracing.set(asked.name, asked);
+  }
   if (asked.kind === "rank") ranking.set(asked.name, evaluation.importance(caches.get(asked.name).network, data.pixels, data.labels));
   if (!busy) work();
 };
@@ -41,7 +45,7 @@ function trace({ name, number, setting, pixels, label }) {
   const run = engine.run(network, pixels, setting);
   const flow = gradients.flow(network, setting, run, label);
   const spectrum = network.residual ? gradients.spectrum(network, setting, run, label) : null;
-  postMessage({ kind: "traced", name, number, flow, spectrum });
+  postMessage({ kind: "traced", name, number, flow, spectrum, on: setting.gates.filter((gate) => gate > 0).length });
 }
 
 function countOn({ name, number, steps }) {

@@ -36,7 +36,7 @@ const views = (() => {
       else each.hidden = "until-found"; // so that a search in the page looks into it
     }
     for (const link of links) {
-      if (link.hash !== `#${view.id}`) {
+      if (decodeURIComponent(link.hash.slice(1)) !== view.id) {
         link.removeAttribute("aria-current");
       } else {
         link.setAttribute("aria-current", "page");
