@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
+import reslab
 from reslab.errors import Language, UnknownNameError
 from reslab.exercises import checking, sheets, tasks, telling
 from reslab.exercises.causes import cause
@@ -626,3 +627,10 @@ def test_a_tensor_of_another_class_is_compared_by_its_values() -> None:
     assert same(values.as_subclass(Image), values, 1e-6) and not same(values.as_subclass(Image), values + 1, 1e-6)
     assert not same((values + 1).as_subclass(LyingTensor), values, 1e-6)
     assert same(torch.nn.Parameter(values), values, 1e-6)
+
+
+@pytest.mark.parametrize(("name", "points"), [("resnet20", True), ("plain20", False)])
+def test_a_network_to_dissect_has_residual_blocks(name: str, points: bool) -> None:
+    (part,) = (part for _, part in PARTS if part.name == "my_network")
+    answer = lambda: (reslab.build(name, in_channels=1).eval(), torch.randn(2, 1, 8, 8))  # noqa: E731
+    assert bool(judged(part, answer).points) is points

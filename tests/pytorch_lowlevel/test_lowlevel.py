@@ -325,3 +325,15 @@ def test_the_story_is_told() -> None:
     assert "through the skip" in done.stdout
     loss = next(line for line in done.stdout.splitlines() if line.strip().startswith("loss")).split()
     assert loss[1][:14] == loss[2][:14]
+
+
+def test_relu_is_flat_at_zero() -> None:
+    x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    lowlevel.relu(x).sum().backward()
+    assert x.grad is not None and x.grad.tolist() == [0, 0, 1]
+
+
+def test_a_file_that_counts_no_batches_has_tracked_none() -> None:
+    state = {name: value for name, value in torchvision.models.resnet18().state_dict().items() if "tracked" not in name}
+    _, stats = lowlevel.from_state_dict(state, 18)
+    assert stats["bn1.num_batches_tracked"] == 0

@@ -251,3 +251,9 @@ def test_a_study_is_not_called_as_a_view_is(tmp_path: Path) -> None:
     study = a_study(tmp_path / "ledger", study="ledger")
     page = write_report([study], tmp_path / "page.html").read_text(encoding="utf-8")
     assert '<section id="ledger-2" class="view study"' in page
+
+
+@pytest.mark.parametrize("name", ["plotly", "explorer-program", "module-play", "picture-1", "chapter-en-3"])
+def test_a_study_has_no_address_of_the_pages_own_parts(name: str) -> None:
+    addresses = Addresses()
+    assert [addresses.take(name), addresses.take(name)] == [f"study-{name}", f"study-{name}-2"]

@@ -467,3 +467,45 @@ def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, repo
         report.resolve().as_uri()
     ]
     assert chrome.problems == []
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_images_are_walked_with_arrows_and_each_has_a_name(chrome: Browser, page: Path) -> None:
+    chrome.open(page, fragment="#net=resnet20&image=5")
+    chrome.wait(COUNTED)
+    buttons = "[...document.querySelectorAll('#gallery button')]"
+    assert chrome.run(f"{buttons}.filter((each) => each.tabIndex === 0).map((each) => each.dataset.image)") == ["5"]
+    assert chrome.run(f"{buttons}.every((each) => each.ariaLabel)")
+    press = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}))"
+    chrome.run(f"{buttons}[5].focus(); {press}")
+    assert chrome.run("[document.activeElement.dataset.image, document.activeElement.tabIndex]") == ["6", 0]
+    assert chrome.run(f"{buttons}.filter((each) => each.tabIndex === 0).length") == 1
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_paths_are_those_through_the_blocks_that_are_on_and_a_gate_between_is_no_point(
+    chrome: Browser, page: Path
+) -> None:
+    chrome.open(page, fragment="#net=resnet20&off=layer2.1")
+    chrome.wait(COUNTED)
+    chrome.wait("play.traced()")
+    assert "4.0" in chrome.run("document.getElementById('spectrum-mean').textContent")  # half of eight
+    chrome.run("location.hash = '#net=resnet20&gate=layer2.1:0.25'")
+    chrome.wait("play.state().gates.get('layer2.1') === 0.25")
+    chrome.wait(COUNTED)
+    assert chrome.run("document.querySelectorAll('#curve .point.now').length") == 0
+
+
+@pytest.mark.slow
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_the_page_goes_on_where_its_address_may_not_be_written(chrome: Browser, page: Path) -> None:
+    chrome.open(page, fragment="#net=resnet20")
+    chrome.wait(COUNTED)
+    chrome.run("history.replaceState = () => { throw new DOMException('too often', 'SecurityError'); }")
+    chrome.run("document.querySelectorAll('#gallery button')[7].click()")
+    assert chrome.run("[play.state().image, document.getElementById('shown').textContent.includes('8')]") == [7, True]
