@@ -255,9 +255,9 @@ def read_sealed(path: Path) -> bytes:
     return content
 
 
-def file_name(text: str) -> str:
-    """Return a text as part of a file's name on any system."""
-    return re.sub(r'[\\/:*?"<>|]', "-", text)
+def file_name(text: str, instead: str = "-") -> str:
+    """Return a text as part of a file's name on any system, with another letter where one may not be."""
+    return re.sub(r'[\\/:*?"<>|\x00-\x1f]', instead, text)
 
 
 def set_aside(path: Path) -> Path:

@@ -181,7 +181,7 @@ def jacobian(
     if method not in ("auto", "all", "extreme"):
         raise UnknownNameError(*worded("no-jacobian-method", method=method))
     if steps < 1:
-        raise WrongValueError(*worded("too-few-steps", steps=steps))
+        raise WrongValueError(*worded("below-one", what="steps", given=steps))
     seen = as_view(network, images)
     seen.check_images_first()
     indices = _indices(seen, blocks)

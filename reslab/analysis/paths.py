@@ -237,7 +237,7 @@ def sample_paths(
     n = len(view)
     lengths = list(range(n + 1)) if lengths is None else list(lengths)
     if draws < 1 or not lengths or not all(0 <= length <= n for length in lengths):
-        raise WrongValueError(*worded("lengths-out-of-range", blocks=n, lengths=lengths, draws=draws))
+        raise WrongValueError(*worded("draws-out-of-range", what="lengths", blocks=n, given=lengths, draws=draws))
     generator = torch.Generator().manual_seed(seed)
     norms = []
     with torch.enable_grad():

@@ -220,7 +220,7 @@ def remove_random(
     n = len(view)
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
     if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
-        raise WrongValueError(*worded("counts-out-of-range", blocks=n, counts=list(counts), draws=draws))
+        raise WrongValueError(*worded("draws-out-of-range", what="counts", blocks=n, given=list(counts), draws=draws))
     generator = torch.Generator().manual_seed(seed)
     gates = torch.ones(len(counts), draws, n)
     for row, count in zip(gates, counts, strict=True):

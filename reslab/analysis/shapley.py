@@ -107,7 +107,7 @@ def shapley(
             is no permutation.
     """
     if permutations < 1:
-        raise WrongValueError(*worded("no-permutation", permutations=permutations))
+        raise WrongValueError(*worded("below-one", what="permutations", given=permutations))
     view = as_view(network, images)
     n = len(view)
     generator = torch.Generator().manual_seed(seed)

@@ -349,11 +349,9 @@ def grade(
         )
         handing_back.write(students, table, export, chosen)
     earned = classroom.who_earned(students)
-    if len(earned) > 1:
-        for number, count in earned.items():
-            if 2 * count < max(earned.values()):
-                said = worded("few-began-a-sheet", sheet=number, count=count, other=max(earned, key=earned.__getitem__))
-                printing.note(said, chosen)
+    most = max(earned, key=earned.__getitem__, default="")
+    for number in (each for each, count in earned.items() if 2 * count < earned[most]):
+        printing.note(worded("few-began-a-sheet", sheet=number, count=earned[number], other=most), chosen)
     rows = [student.row(chosen) for student in students]
     if json:
         printing.print_json(rows)

@@ -25,7 +25,6 @@ from reslab.exercises.telling import WORDS
 from reslab.files import TEXT_BYTES, opened, parse_json, write_atomically
 from reslab.progress import Progress, silent
 
-KILLED = "exit code -9"
 SOLUTIONS = Path(__file__).with_name("solutions.py")
 Result = dict[str, Any]
 """A graded task of a file: `Checked.to_json()`, its student, and the answer in words."""
@@ -310,8 +309,8 @@ def _grade(
 
 def _was_killed(result: Result) -> bool:
     """Return whether the system ended a file or a part of it, as one does that has no more memory."""
-    killed = (result.get("failure"), result.get("detail")) == ("exit", KILLED)
-    return killed or any(part.get("came") == KILLED for part in result.get("parts", ()))
+    killed = (result.get("failure"), result.get("detail")) == ("exit", confinement.KILLED)
+    return killed or any(part.get("came") == confinement.KILLED for part in result.get("parts", ()))
 
 
 def _digest(file: Path) -> str:

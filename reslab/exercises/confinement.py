@@ -273,6 +273,9 @@ def _do(ended: Ended, job: Job, host: Host, stop: threading.Event) -> bool:
     return _gather(ended, _records(job), failure, host.code(job), _printed(job))
 
 
+EXIT = "exit code {}"
+KILLED = EXIT.format(-9)
+"""What is told of a file that the system has ended."""
 ALLOWED: Mapping[str, str] = {"memory": f"{MEMORY / GIB:g} GiB", "output": f"{OUTPUT / MIB:g} MiB"}
 
 
@@ -297,7 +300,7 @@ def _gather(
     if any("end" in record for record in records):
         return True
     why: Failure = failure or "exit"
-    detail = ALLOWED.get(why, f"{_seconds(records):g} s" if why == "time" else f"exit code {code}")
+    detail = ALLOWED.get(why, f"{_seconds(records):g} s" if why == "time" else EXIT.format(code))
     if why == "stopped" or (begun is None and not any("result" in record for record in records)):
         ended.failure, ended.detail, ended.printed = why, detail, printed
     elif begun is not None:

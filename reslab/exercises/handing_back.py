@@ -15,7 +15,7 @@ from reslab.exercises import sheets, telling
 from reslab.exercises.classroom import Student
 from reslab.exercises.model_answers import model
 from reslab.exercises.submissions import read_table
-from reslab.files import write_atomically, write_json
+from reslab.files import file_name, write_atomically, write_json
 from reslab.progress import Progress, silent
 
 Export = Literal["gradescope", "otter", "nbgrader"]
@@ -75,7 +75,7 @@ def file_names(students: Sequence[str]) -> list[str]:
     taken = set[str]()
     for student in students:
         short = student.encode()[:LONGEST].decode(errors="ignore")
-        name = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "_", short).strip(". ") or "_"
+        name = file_name(short, "_").strip(". ") or "_"
         free = next(each for each in chain([name], (f"{name}-{n}" for n in count(2))) if each.casefold() not in taken)
         taken.add(free.casefold())
         found.append(free)

@@ -53,7 +53,7 @@ class Directory(NamedTuple):
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise UnusableError(*worded("study-unwritable", path=self.path, reason=error.strerror)) from error
+            raise UnusableError(*worded("unwritable", path=self.path, reason=error.strerror, option="--out")) from error
         return self
 
     def begun(self, shown: Begun) -> Path:

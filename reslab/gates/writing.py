@@ -112,7 +112,7 @@ def _asked_in_place(node: fx.Node) -> bool:
     if "inplace" in node.kwargs or node.op != "call_function":
         return node.kwargs.get("inplace") is True
     try:
-        return inspect.signature(node.target).bind(*node.args).arguments.get("inplace") is True  # type: ignore[arg-type]
+        return inspect.signature(node.target).bind(*node.args).arguments.get("inplace") is True  # type: ignore[arg-type]  # a function
     except (TypeError, ValueError):  # it has no signature
         return False
 

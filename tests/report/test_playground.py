@@ -266,6 +266,12 @@ def test_the_gradient_is_drawn_as_gates_move(opened: Browser) -> None:
     assert not opened.run("document.querySelector('#spectrum').checkVisibility()")
 
 
+def open_counted(chrome: Browser, page: Path, fragment: str) -> None:
+    """Open a page at what its address says, and wait until the errors of both networks are counted."""
+    chrome.open(page, fragment=fragment)
+    chrome.wait(COUNTED)
+
+
 def see_that_answers_agree(chrome: Browser, name: str, off: Sequence[str]) -> float:
     """See that the worker's answers to all digits are Python's where these are clear; return the error on the page."""
     x, labels = digits()
@@ -283,8 +289,7 @@ def see_that_answers_agree(chrome: Browser, name: str, off: Sequence[str]) -> fl
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_a_link_restores_what_is_shown_and_the_worker_counts_errors_again(chrome: Browser, page: Path) -> None:
-    chrome.open(page, fragment="#net=resnet20&off=layer2.1&image=5&block=layer1.2")
-    chrome.wait(COUNTED)
+    open_counted(chrome, page, "#net=resnet20&off=layer2.1&image=5&block=layer1.2")
     assert chrome.run("[play.state().net, play.state().image, play.state().block, [...play.state().gates]]") == [
         "resnet20", 5, "layer1.2", [["layer2.1", 0]],
     ]  # fmt: skip
@@ -449,8 +454,7 @@ def test_a_report_has_room_for_the_small_networks(report: Path, tmp_path: Path) 
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, report: Path) -> None:
-    chrome.open(report, fragment="#net=resnet20&off=layer2.1")
-    chrome.wait(COUNTED)
+    open_counted(chrome, report, "#net=resnet20&off=layer2.1")
     chrome.run("document.querySelector('[data-language=ko]').click(); scrollTo(0, 0)")
     assert chrome.run("[...document.querySelectorAll('.view:not([hidden])')].map((view) => view.id)") == ["play"]
     assert chrome.run("document.querySelector('#contents [aria-current]').hash") == "#play"
@@ -473,8 +477,7 @@ def test_the_playground_runs_in_a_report_from_its_own_link(chrome: Browser, repo
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_images_are_walked_with_arrows_and_each_has_a_name(chrome: Browser, page: Path) -> None:
-    chrome.open(page, fragment="#net=resnet20&image=5")
-    chrome.wait(COUNTED)
+    open_counted(chrome, page, "#net=resnet20&image=5")
     buttons = "[...document.querySelectorAll('#gallery button')]"
     assert chrome.run(f"{buttons}.filter((each) => each.tabIndex === 0).map((each) => each.dataset.image)") == ["5"]
     assert chrome.run(f"{buttons}.every((each) => each.ariaLabel)")
@@ -490,8 +493,7 @@ def test_images_are_walked_with_arrows_and_each_has_a_name(chrome: Browser, page
 def test_paths_are_those_through_the_blocks_that_are_on_and_a_gate_between_is_no_point(
     chrome: Browser, page: Path
 ) -> None:
-    chrome.open(page, fragment="#net=resnet20&off=layer2.1")
-    chrome.wait(COUNTED)
+    open_counted(chrome, page, "#net=resnet20&off=layer2.1")
     chrome.wait("play.traced()")
     assert "4.0" in chrome.run("document.getElementById('spectrum-mean').textContent")  # half of eight
     chrome.run("location.hash = '#net=resnet20&gate=layer2.1:0.25'")
@@ -504,8 +506,7 @@ def test_paths_are_those_through_the_blocks_that_are_on_and_a_gate_between_is_no
 @needs_browser
 @pytest.mark.xdist_group("browser")
 def test_the_page_goes_on_where_its_address_may_not_be_written(chrome: Browser, page: Path) -> None:
-    chrome.open(page, fragment="#net=resnet20")
-    chrome.wait(COUNTED)
+    open_counted(chrome, page, "#net=resnet20")
     chrome.run("history.replaceState = () => { throw new DOMException('too often', 'SecurityError'); }")
     chrome.run("document.querySelectorAll('#gallery button')[7].click()")
     assert chrome.run("[play.state().image, document.getElementById('shown').textContent.includes('8')]") == [7, True]
