@@ -154,7 +154,9 @@ def test_two_networks_are_compared_by_name_and_by_file(tmp_path: Path) -> None:
     }
     torch.manual_seed(1)
     file = tmp_path / "seed1.safetensors"
-    file.write_bytes(to_bytes(zoo.build("cifar_plain", depth=8, in_channels=1), "cifar_plain", {"depth": 8}, {}))
+    file.write_bytes(
+        to_bytes(zoo.build("cifar_plain", depth=8, in_channels=1), "cifar_plain", {"depth": 8}, {"data": "digits"})
+    )
     arguments = ["--images", "8", "--json", "--weights", "none", "--out", tmp_path, "--other"]
     fresh = reslab_here("analyze", "alike", "cifar_resnet", "--depth", "14", *arguments, file)
     rows = json.loads(fresh.stdout)["rows"]
