@@ -169,7 +169,7 @@ def _series(axes: "Axes", picture: Chart, index: int, series: Series, name: str)
     colour = COLOURS[colours(english(picture))[index]]
     x = [_plain(value) if isinstance(value, str) else value for value in series.x]
     y = [value if isinstance(value, float | int) else float("nan") for value in series.y]
-    spread = [value or 0.0 for value in series.spread] if series.spread else None
+    spread = [float("nan") if value is None else value for value in series.spread] if series.spread else None
     kind = series.kind or picture.kind
     if kind == "bars":
         _bars(

@@ -88,8 +88,8 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     }
     series = []
     for split, name in names.items():
-        deviations = [row[f"{split}_std"] or 0.0 for row in shown]
-        spread = [100 * each if math.isfinite(each) else None for each in deviations]
+        deviations = [row[f"{split}_std"] for row in shown]  # None for one seed
+        spread = [None if each is None or not math.isfinite(each) else 100 * each for each in deviations]
         series.append(
             Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread)
         )

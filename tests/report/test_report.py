@@ -93,6 +93,16 @@ def test_mistakes_are_counted_over_seeds_by_class(tmp_path: Path) -> None:
     assert table and table.rows == [["0", 25], ["1", 50], ["2", None]]
 
 
+def test_one_seed_has_no_spread(tmp_path: Path) -> None:
+    trials = [a_trial(tmp_path, 0, "once"), *(a_trial(tmp_path, number, "twice") for number in (1, 2))]
+    _, final = pictures.pictures(records.read_directory(a_study(tmp_path, trials=trials)))
+    assert [row for _, *row in pictures.data_rows(final)] == [
+        ["once", ["50", "50"]],
+        ["twice", ["50 ± 0", "50 ± 0"]],
+    ]
+    assert len(write_figures([tmp_path], tmp_path / "figures")) > 0
+
+
 @pytest.mark.parametrize("counts", [[[1, 2, 3]], [[1, 2, 0], [1, 2]], [[1, -1, 0], [0, 1, 0]], [], "all"])
 def test_counts_that_are_of_no_classes_are_left_out(tmp_path: Path, counts: Any) -> None:
     entry = a_trial(tmp_path, 0, "plain")
