@@ -240,6 +240,6 @@ def read_registration(path: Path) -> "Registration":
         raise DamagedError(*worded("not-a-registration", path=path, why=one_line(error))) from error
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("registration-unreadable", path=path, why=error)) from error
-    if found.text().encode() != path.read_bytes():
+    if found.text() != path.read_text(encoding="utf-8"):  # whatever ends its lines
         raise DamagedError(*worded("registration-changed", path=path))
     return found

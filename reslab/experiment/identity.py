@@ -30,6 +30,8 @@ CALLED = ("forward", "__call__", "train", "__getitem__")
 """The functions of an object that run while something is trained."""
 INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 """Where code is that is not the user's."""
+CACHED = type(functools.cache(len))
+"""The kind of functions that remember what they returned."""
 HELD = (list, set, Mapping, np.ndarray, Tensor)
 """Kinds of values that are also left on a module by another's forward, or by a hook."""
 IN_PLACE = (
@@ -113,6 +115,12 @@ def _members(value: Any, changed: set[str]) -> Iterator[Any]:
         yield from (list(getattr(value, "columns", ())), value.to_numpy())
     elif isinstance(value, functools.partial):
         yield from (value.func, value.args, value.keywords)
+    elif isinstance(value, functools.cached_property):
+        yield value.func
+    elif isinstance(value, CACHED):
+        yield value.__wrapped__
+    elif isinstance(value, torch.jit.ScriptFunction):
+        yield value.code
     elif isinstance(value, types.MethodType):
         yield from (value.__self__, value.__func__)
     elif isinstance(value, types.CodeType):

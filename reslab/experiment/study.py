@@ -239,8 +239,8 @@ def rounded(value: Any) -> Any:
 
 def network_depth(config: TrialConfig) -> int:
     """Return the depth in the network's options, or the first number in its name, as a guide to its training time."""
-    named = re.search(r"\d+", config.model)
-    return int(config.options.get("depth", named[0] if named else 0))
+    named, depth = re.search(r"\d+", config.model), config.options.get("depth")
+    return depth if isinstance(depth, int) else int(named[0] if named else 0)
 
 
 def _record(

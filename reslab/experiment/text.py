@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -133,11 +134,11 @@ class StudyText:
     ) -> Table:
         """Return a table: its words, its columns' names among them, and those of `more` columns, above its rows.
 
-        A cell that is a name in both languages is shown in English.
+        A cell that is a name in both languages is shown in English, and one whose number is not finite is empty.
         """
         words = self._words["tables"][key]
         columns = [*(self.name(column) for column in words["columns"]), *more]
-        cells = [[cell["en"] if isinstance(cell, dict) else cell for cell in row] for row in rows]
+        cells = [[cell["en"] if isinstance(cell, dict) else _finite(cell) for cell in row] for row in rows]
         return Table(title=_both(words["title"], said), columns=columns, rows=cells)
 
     def averaged(
@@ -150,12 +151,11 @@ class StudyText:
         **drawn: Any,
     ) -> Series:
         """Return a series of the mean of each column, which holds a value per seed for its `x`, and one standard
-        deviation where each has several.
+        deviation where each has several; neither where a value is not finite.
         """
-        spread = [stdev(column) for column in columns] if all(len(column) > 1 for column in columns) else None
-        return Series(
-            name=self.name(key, said), x=list(x), y=[fmean(column) for column in columns], spread=spread, **drawn
-        )
+        means = [fmean(column) if all(map(isfinite, column)) else None for column in columns]
+        spreads = list(map(spread, columns)) if all(len(column) > 1 for column in columns) else None
+        return Series(name=self.name(key, said), x=list(x), y=means, spread=spreads, **drawn)
 
     def over_seeds(self, key: str, x: Sequence[float], values: Mapping[int, Sequence[float]]) -> Series:
         """Return the same of what each seed measured at every `x`."""
@@ -166,6 +166,15 @@ class StudyText:
         before, after = ({seed: one[when] for seed, one in found.items()} for when in (0, 1))
         places = [float(place) for place in range(1, len(next(iter(after.values()), [])) + 1)]
         return self.chart(key, [self.over_seeds("before", places, before), self.over_seeds("after", places, after)])
+
+
+def spread(values: Collection[float]) -> float | None:
+    """Return one standard deviation; None if there is one value, or any is not finite."""
+    return stdev(values) if len(values) > 1 and all(map(isfinite, values)) else None
+
+
+def _finite(cell: Value) -> Value:
+    return None if isinstance(cell, float) and not isfinite(cell) else cell
 
 
 class Spec:

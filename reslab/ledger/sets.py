@@ -58,8 +58,12 @@ class Origin(Part):
 
     @property
     def settings(self) -> dict[str, Value | list[Value]]:
-        """Return its scale: the settings without seeds and machine."""
-        return {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
+        """Return its scale: the settings without seeds and machine. Folders of one name may hold other images; any
+        other data set is the same wherever it is kept.
+        """
+        own = str(self.config.get("data")).startswith("folder:")
+        kept = self.config if own or "data" not in self.config else {**self.config, "data": self.data}
+        return {key: value for key, value in kept.items() if key not in (*SEEDS, *MACHINE)}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ training.
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from reslab.analysis.gradient_flow import TINY, GradientFlow, gradient_flow
 from reslab.data import load_data
 from reslab.errors import UserError
-from reslab.experiment.text import StudyText
+from reslab.experiment.text import StudyText, spread
 from reslab.experiment.trials import Trial
 from reslab.ledger.record import Chart, Series, Table, Value
 from reslab.networks import zoo
@@ -95,7 +95,7 @@ def at_start_table(text: StudyText, flows: Starts) -> Table:
     for (kind, depth), by_seed in flows.items():
         ratio, growth = [flow.decades for flow in by_seed.values()], [flow.growth for flow in by_seed.values()]
         of_parameters = fmean(flow.parameter_decades for flow in by_seed.values())
-        std = [stdev(values) if len(values) > 1 else None for values in (ratio, growth)]
+        std = [spread(values) for values in (ratio, growth)]
         means = 10 ** fmean(ratio), std[0], 10**of_parameters, fmean(growth), std[1]
         rows.append([kind, depth, len(by_seed), *means])
     return text.table("at-start", rows)

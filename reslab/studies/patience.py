@@ -6,7 +6,7 @@ schedule is stretched with the length. If the deep plain network is only slow, i
 others' in the end.
 """
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 
 from reslab.experiment.config import CifarDepths, StudyConfig, longer
 from reslab.experiment.study import Measurement, Study
@@ -32,6 +32,13 @@ class PatienceConfig(StudyConfig):
 
     depths: CifarDepths = Field((20, 56), min_length=2, max_length=2)
     lengths: tuple[PositiveInt, PositiveInt] = (3, 10)
+
+    @field_validator("lengths")
+    @classmethod
+    def _growing(cls, lengths: tuple[int, int]) -> tuple[int, int]:
+        if lengths[0] >= lengths[1]:
+            raise ValueError(f"must be increasing, got {lengths[0]}, {lengths[1]}")
+        return lengths
 
 
 def grid(config: PatienceConfig) -> Grid:

@@ -4,7 +4,7 @@ He et al. 2016 (arXiv:1603.05027), Table 3, find test errors of 6.61 and 6.37 % 
 7.61 and 4.92 at 1001: the advantage grows with depth. The default's depths are those where it should not show yet.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -83,7 +83,7 @@ def measure(config: PreactivationConfig, trials: Trials) -> Measurement:
                 train["v2", deep], untested=Reason(code="too-deep", values={"depth": deep}) if deep > 1000 else None
             ),
         },
-        charts=[_over_depth("test", config, test), _over_depth("train", config, train)],
+        charts=[over_depth("test", config, test), over_depth("train", config, train)],
     )
 
 
@@ -92,16 +92,11 @@ def advantage(errors: Mapping[Key, Values], depth: int) -> Values:
     return errors["v1", depth] - errors["v2", depth]
 
 
-def _over_depth(part: PartName, config: PreactivationConfig, errors: Mapping[Key, Values]) -> Chart:
+def over_depth(part: PartName, config: PreactivationConfig, errors: Mapping[Key, Values]) -> Chart:
+    """Return a picture of the errors of both versions by depth, each the mean of the seeds that it has."""
     depths = [float(depth) for depth in config.depths]
-    columns = {kind: [errors[kind, depth] for depth in config.depths] for kind in FAMILIES}
-    return TEXT.chart(part, [TEXT.over_seeds(kind, depths, shared(columns[kind])) for kind in FAMILIES], rate=True)
-
-
-def shared(columns: Sequence[Values]) -> dict[int, list[float]]:
-    """Return the values of all columns by seed, of the seeds that finished in every one."""
-    seeds = [seed for seed in columns[0] if all(seed in column for column in columns)]
-    return {seed: [column[seed] for column in columns] for seed in seeds}
+    columns = {kind: [errors[kind, depth].values() for depth in config.depths] for kind in FAMILIES}
+    return TEXT.chart(part, [TEXT.averaged(kind, depths, columns[kind]) for kind in FAMILIES], rate=True)
 
 
 STUDY = Study(TEXT, CLAIMS, PreactivationConfig, grid=grid, measure=measure)

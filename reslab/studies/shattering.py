@@ -18,8 +18,9 @@ sum grows by the centred variance of a branch, 1 - 1/π of what the law takes it
 
 from itertools import product
 from math import log
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from reslab.experiment.config import CifarDepth, StudyConfig
 from reslab.experiment.study import Measurement, Study
@@ -48,13 +49,19 @@ CLAIMS = claims(
 class ShatteringConfig(StudyConfig):
     """Depths and width of the networks."""
 
-    width: int = Field(200, ge=1)
+    width: int = Field(200, ge=2)
     points: int = Field(256, ge=16)
     plain: int = Field(24, ge=1)
     residual: int = Field(50, ge=1)
     depth: CifarDepth = 56
     layers: int = Field(6, ge=1)
     far: int = Field(48, ge=2)
+
+    @model_validator(mode="after")
+    def _far_is_farther(self) -> Self:
+        if self.layers >= self.far:
+            raise ValueError(f"far must be more than layers ({self.layers}), got {self.far}")
+        return self
 
 
 SMALL_SCALE = 0.1

@@ -7,7 +7,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from helpers import assert_refused, pretended, refused, reslab_here, slow_unless, sum_up, tiny_trial
@@ -19,10 +19,10 @@ from reslab.cli import main
 from reslab.errors import DamagedError, FailedError, UnknownNameError, UserError, WrongValueError
 from reslab.executors import Failure, local, run_trials
 from reslab.experiment import kept
-from reslab.experiment.config import longer
+from reslab.experiment.config import StudyConfig, longer
 from reslab.experiment.directory import Directory
-from reslab.experiment.study import run_study
-from reslab.experiment.text import StudyText, claims, exact
+from reslab.experiment.study import network_depth, run_study
+from reslab.experiment.text import StudyText, claims, exact, spread
 from reslab.files import read_json
 from reslab.ledger.record import Reason
 from reslab.runs import Run
@@ -148,6 +148,21 @@ def test_a_study_has_words_for_each_claim_and_evidence_for_each_that_is_measured
     one_short = dict(list(measured.evidence.items())[1:])
     with pytest.raises(ValueError, match="identity-beats-none"):
         study.verdicts(replace(measured, evidence=one_short))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_leaves_a_gap_in_a_record(value: float) -> None:
+    text = StudyText("reslab.studies.gradient_flow")
+    line = text.averaged("before", [1.0, 2.0], [[1.0, 3.0], [1.0, value]])
+    assert line.y == [2.0, None] and line.spread == [pytest.approx(2**0.5), None]
+    assert text.table("at-start", [["plain", 20, 1, *[value] * 5]]).rows == [["plain", 20, 1, *[None] * 5]]
+    assert spread([1.0]) is None and spread([1.0, 3.0]) == pytest.approx(2**0.5)
+
+
+@pytest.mark.parametrize(("options", "depth"), [({}, 20), ({"depth": 56}, 56), ({"depth": "small"}, 20)])
+def test_the_depth_of_a_network_is_a_number_in_its_options_or_name(options: dict[str, Any], depth: int) -> None:
+    (trial, *_) = StudyConfig(data="digits", epochs=1).trials("cifar_resnet", depth=8)
+    assert network_depth(trial.model_copy(update={"model": "nets.py:net20", "options": options})) == depth
 
 
 class Seen(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 from helpers import assert_refused, reslab_here
 
 from reslab import studies
+from reslab.commands.register import read_registration
 from reslab.experiment.study import code_of
 from reslab.files import read_json, write_json
 from reslab.ledger.record import Record
@@ -314,3 +315,9 @@ def test_a_registration_that_was_edited_is_told(change: dict[str, Any], file: Pa
 def test_its_text_is_its_own(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert Registration.model_validate_json(text).text() == text
+
+
+def test_the_ends_of_its_lines_may_be_those_of_another_system(file: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.json"
+    elsewhere.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert read_registration(elsewhere).sha256() == read_registration(file).sha256()

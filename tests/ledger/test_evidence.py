@@ -135,6 +135,12 @@ def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
     assert found.scales[0].origin.steps == (140, 140)
 
 
+@pytest.mark.parametrize(("kind", "scales"), [("cifar10", 1), ("folder", 2)])
+def test_only_folders_are_told_apart_by_where_they_are(kind: str, scales: int) -> None:
+    places = [a_record(range(first, first + 3), data=f"{kind}:/{first}/c", date="1") for first in (300, 310)]
+    assert len(known(*places).scales) == scales
+
+
 def test_the_scale_with_the_best_seeds_comes_first_and_else_the_one_that_is_given_first() -> None:
     many, few = (REPEATED, a_record(range(300, 310), date="1")), a_record(range(400, 403), data="svhn", date="2")
     assert [scale.origin.data for scale in known(*many, few).scales] == ["digits", "svhn"]

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import pytest
-from helpers import pretended
+from helpers import pretended, refused
 
+from reslab.errors import WrongValueError
 from reslab.experiment.config import StudyConfig, longer
 from reslab.studies.patience import STUDY
 
@@ -24,6 +25,12 @@ def test_each_length_is_trained_and_compared_by_itself() -> None:
         (*network, times) for network in (("plain", 20), ("plain", 56), ("resnet", 56)) for times in (3, 10)
     }
     assert {times: lengths["plain", 56, times] for times in (3, 10)} == {3: {21}, 10: {70}}
+
+
+@pytest.mark.parametrize("lengths", [[10, 3], [3, 3]])
+def test_the_second_length_is_the_longer_one(lengths: list[int]) -> None:
+    with refused(WrongValueError, "lengths", "increasing", "3"):
+        STUDY.configure("default", {"lengths": lengths})
 
 
 @pytest.mark.parametrize(("late", "stuck"), [(0.3, "supported"), (0.0, "refuted")])

@@ -10,7 +10,7 @@ from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import run_study
 from reslab.experiment.trials import Trials, Values
-from reslab.studies.preactivation import STUDY, advantage
+from reslab.studies.preactivation import STUDY, advantage, over_depth
 
 
 @pytest.mark.parametrize(("deep_v1", "grows"), [(0.30, "supported"), (0.10, "refuted")])
@@ -24,6 +24,12 @@ def test_the_advantage_is_a_difference_of_differences(deep_v1: float, grows: str
     assert verdicts["v2-has-no-advantage-when-shallow"].verdict == "supported"
     assert [series.name for series in measured.charts[0].series] == ["v1", "v2"]
     assert list(measured.charts[0].series[0].y) == pytest.approx([0.2, deep_v1])
+
+
+def test_seeds_that_a_depth_lost_leave_its_others_in_the_picture() -> None:
+    errors = {("v1", 8): {0: 0.1, 1: 0.3}, ("v1", 14): {1: 0.2}, ("v2", 8): {0: 0.1}, ("v2", 14): {1: 0.4}}
+    found = over_depth("test", STUDY.configure("smoke", {}), {key: Values(each) for key, each in errors.items()})
+    assert [series.y for series in found.series] == [[pytest.approx(0.2), 0.2], [0.1, 0.4]]
 
 
 @pytest.mark.parametrize("untrained", ["v1-8", "v2-8", "v1-14", "v2-14"])

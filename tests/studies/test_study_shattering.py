@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SEEDS, pretended
+from helpers import SEEDS, pretended, refused
 
+from reslab.errors import WrongValueError
 from reslab.measures import rectifiers
 from reslab.measures.rectifiers import Rectifiers, between_images, correlation
 from reslab.studies import shattering
@@ -41,6 +42,12 @@ def test_a_plain_network_forgets_its_input_and_a_residual_one_does_not() -> None
 def test_depths_double_and_hold_both_places() -> None:
     assert depths(ShatteringConfig()) == [1, 2, 4, 6, 8, 16, 32, 48]
     assert depths(ShatteringConfig(layers=3, far=8)) == [1, 2, 3, 4, 8]
+
+
+@pytest.mark.parametrize("far", [5, 6])
+def test_far_is_deeper_than_layers(far: int) -> None:
+    with refused(WrongValueError, "far", "layers", 6):
+        STUDY.configure("default", {"far": far})
 
 
 def test_the_line_is_between_images_of_the_data_set() -> None:
