@@ -69,8 +69,9 @@ def end(processes: Iterable[BaseProcess]) -> None:
         process.join()
 
 
-def answer_of(work: Callable[..., None], *args: Any, label: str) -> Any:
-    """Return what `work(connection, *args)` sends through its connection, in a fresh process that then ends.
+def answer_of(work: Callable[..., None], *args: Any, label: str, meanwhile: Callable[[], object] = lambda: None) -> Any:
+    """Return what `work(connection, *args)` sends through its connection, in a fresh process that then ends; until
+    then, `meanwhile` is called twice a second.
 
     Raises:
         FailedError: if the process dies before; it is called `label`.
@@ -82,6 +83,8 @@ def answer_of(work: Callable[..., None], *args: Any, label: str) -> Any:
         process.start()
     theirs.close()
     try:
+        while not ours.poll(0.5):
+            meanwhile()
         return ours.recv()
     except (EOFError, OSError) as error:
         process.join()

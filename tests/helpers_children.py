@@ -2,6 +2,8 @@
 
 import os
 import signal
+import time
+from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 
 from reslab.processes import following_parent
@@ -14,6 +16,12 @@ def told_to_end() -> None:
 @following_parent
 def told_while_it_works() -> None:
     told_to_end()
+
+
+@following_parent
+def slow_to_answer(connection: Connection, answer: str) -> None:
+    time.sleep(0.7)
+    connection.send(answer)
 
 
 @following_parent

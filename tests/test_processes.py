@@ -9,6 +9,7 @@ from multiprocessing.process import BaseProcess
 import pytest
 from helpers import refused
 from helpers_children import (
+    slow_to_answer,
     told_while_it_ends,
     told_while_it_passes_its_error_on,
     told_while_it_works,
@@ -17,7 +18,7 @@ from helpers_children import (
 
 from reslab.bench import lowlevel
 from reslab.errors import FailedError
-from reslab.processes import PATIENCE, end
+from reslab.processes import PATIENCE, answer_of, end
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -37,6 +38,12 @@ def test_a_child_ends_quietly(work: Callable[[], None], code: int, capfd: pytest
     process.join(30 * PATIENCE)
     end([process])
     assert process.exitcode == code and capfd.readouterr().err == ""
+
+
+def test_an_answer_is_waited_for_and_something_done_meanwhile() -> None:
+    calls: list[None] = []
+    assert answer_of(slow_to_answer, "yes", label="a child", meanwhile=lambda: calls.append(None)) == "yes"
+    assert calls
 
 
 def test_a_benchmarks_child_that_dies_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

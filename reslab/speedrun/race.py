@@ -1,6 +1,5 @@
 """Races: sprints of the contenders in alternation, each in a separate process, timed from outside and from inside."""
 
-import multiprocessing
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +29,7 @@ from reslab.ledger.registration import GUARDS, Registration, registered
 from reslab.ledger.verdict import ERROR_RATE, decide
 from reslab.naming import without_path
 from reslab.networks.counting import count_params
-from reslab.processes import end, following_parent, unheard
+from reslab.processes import answer_of, following_parent
 from reslab.progress import Progress
 from reslab.runs import Run
 from reslab.speedrun import airbench
@@ -66,37 +65,16 @@ def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
 
 def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
     """Run the sprint in a new process, and return its outcome."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, config, place), daemon=True)
     label = f"{config.contender} s{config.seed}"
-    try:
-        with unheard():
-            process.start()
-        theirs.close()
-        outcome = _outcome(ours, place, label, progress)
-        process.join()
-    finally:
-        if process.is_alive():
-            end([process])
-    if outcome is None:
-        raise FailedError(*worded("process-died", label=label, code=process.exitcode))
+
+    def tell() -> None:
+        if at := place.latest_metrics():
+            progress(label, at["step"], at["steps"])
+
+    outcome: Json = answer_of(_serve, config, place, label=label, meanwhile=tell)
     if "reason" in outcome:
         raise FailedError(f"{label}: {outcome['reason']}") from ElsewhereError(f"\n{outcome['traceback']}")
-    return outcome
-
-
-def _outcome(connection: Connection, place: Run, label: str, progress: Progress) -> Json | None:
-    """Return the process's result, and report its progress until then; None if it dies."""
-    try:
-        while not connection.poll(0.5):
-            if at := place.latest_metrics():
-                progress(label, at["step"], at["steps"])
-        outcome: Json = connection.recv()
-    except (EOFError, OSError):
-        return None
-    if "steps" in outcome:
-        progress(label, outcome["steps"], outcome["steps"])
+    progress(label, outcome["steps"], outcome["steps"])
     return outcome
 
 
