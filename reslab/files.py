@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -128,6 +129,15 @@ def write_new(path: Path, content: str) -> None:
                 file.close()
             path.unlink(missing_ok=True)
             raise
+
+
+def finite(value: Any) -> Any:
+    """Return a value with None for every number that is not finite, as JSON has no such numbers."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(part) for key, part in value.items()}
+    return [finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def json_text(value: Any) -> str:

@@ -5,7 +5,6 @@ import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -358,10 +357,11 @@ def _without_labels() -> list[str]:
 
 
 def _found(name: str, analysis: Analysis, result: "Result", about: dict[str, Any]) -> Found:
+    from reslab.files import finite
+
     frame = result.to_frame()
     frame = frame.reset_index(drop=frame.index.name is None)
-    values = {key: getattr(result, key) for key in analysis.summary}
-    summary = {key: value if isfinite(value) else None for key, value in values.items()}  # JSON has no word for 0/0
+    summary = finite({key: getattr(result, key) for key in analysis.summary})
     frame.attrs = {"analysis": name, **about, "summary": summary}
     record: dict[str, Any] = {**frame.attrs, "rows": tables.rows(frame)}
     if hasattr(result, "text"):

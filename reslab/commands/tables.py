@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -40,10 +39,10 @@ def places(csv: Path | None, parquet: Path | None) -> Places:
 
 def rows(frame: "pd.DataFrame") -> "list[Json]":
     """Return the rows of a table as JSON has them: in full, and null for what is not a number."""
-    return [
-        {name: None if isinstance(value, float) and not isfinite(value) else value for name, value in row.items()}
-        for row in frame.to_dict("records")
-    ]
+    from reslab.files import finite
+
+    found: list[Json] = finite(frame.to_dict("records"))
+    return found
 
 
 def write(frame: "pd.DataFrame", places: Places, language: Language) -> list[str]:

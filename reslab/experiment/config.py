@@ -121,22 +121,25 @@ def _check_cifar_depth(depth: int) -> int:
     return depth
 
 
-def _check_growth(depths: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the depths if they increase.
+def _check_growth(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the values if they increase.
 
     Raises:
         ValueError: if not.
     """
-    if list(depths) != sorted(set(depths)):
-        raise ValueError(f"depths must be increasing, got {', '.join(map(str, depths))}")
-    return depths
+    if list(values) != sorted(set(values)):
+        raise ValueError(f"must be increasing, got {', '.join(f'{value:g}' for value in values)}")
+    return values
 
+
+INCREASING = AfterValidator(_check_growth)
+"""Refuses a setting whose values do not increase."""
 
 CifarDepth = Annotated[int, AfterValidator(_check_cifar_depth)]
 """A depth of a CIFAR network: 6n+2."""
 
-GrowingDepths = Annotated[tuple[int, ...], AfterValidator(_check_growth)]
+GrowingDepths = Annotated[tuple[int, ...], INCREASING]
 """Depths of any networks, shallowest first."""
 
-CifarDepths = Annotated[tuple[CifarDepth, ...], AfterValidator(_check_growth)]
+CifarDepths = Annotated[tuple[CifarDepth, ...], INCREASING]
 """Depths of CIFAR networks: each 6n+2, shallowest first."""

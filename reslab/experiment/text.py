@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from reslab.errors import MissingError, WrongValueError
+from reslab.files import finite
 from reslab.ledger.claim import Claim, Decision, Direction, Kind, Section, Text, Words
 from reslab.ledger.record import Band, Chart, Series, Table, Value
 
@@ -138,7 +139,7 @@ class StudyText:
         """
         words = self._words["tables"][key]
         columns = [*(self.name(column) for column in words["columns"]), *more]
-        cells = [[cell["en"] if isinstance(cell, dict) else _finite(cell) for cell in row] for row in rows]
+        cells = [[cell["en"] if isinstance(cell, dict) else finite(cell) for cell in row] for row in rows]
         return Table(title=_both(words["title"], said), columns=columns, rows=cells)
 
     def averaged(
@@ -171,10 +172,6 @@ class StudyText:
 def spread(values: Collection[float]) -> float | None:
     """Return one standard deviation; None if there is one value, or any is not finite."""
     return stdev(values) if len(values) > 1 and all(map(isfinite, values)) else None
-
-
-def _finite(cell: Value) -> Value:
-    return None if isinstance(cell, float) and not isfinite(cell) else cell
 
 
 class Spec:

@@ -61,9 +61,10 @@ class Origin(Part):
         """Return its scale: the settings without seeds and machine. Folders of one name may hold other images; any
         other data set is the same wherever it is kept.
         """
-        own = str(self.config.get("data")).startswith("folder:")
-        kept = self.config if own or "data" not in self.config else {**self.config, "data": self.data}
-        return {key: value for key, value in kept.items() if key not in (*SEEDS, *MACHINE)}
+        kept = {key: value for key, value in self.config.items() if key not in (*SEEDS, *MACHINE)}
+        if "data" in kept and not self.data.startswith("folder:"):
+            kept["data"] = self.data
+        return kept
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from reslab.files import Json
+from reslab.files import Json, finite
 from reslab.ledger.claim import Text, Words
 from reslab.ledger.record import GRIDS, Chart, Part, Series, Table, Verdict
 from reslab.report.colours import colours
@@ -37,7 +37,7 @@ def pictures(study: StudyRecord) -> list[Chart]:
     confusions = study.confusions()
     if confusions and len(next(iter(confusions.values())).classes) <= CLASSES:
         found.append(_mistakes(confusions))
-    return [Chart(**_clean(chart_in_percent(chart).model_dump())) for chart in found]
+    return [Chart(**finite(chart_in_percent(chart).model_dump())) for chart in found]
 
 
 def _curves(trials: Sequence[Trial]) -> dict[str, list[list[Json]]]:
@@ -89,7 +89,7 @@ def _final(rows: Sequence[dict[str, Any]]) -> Chart:
     series = []
     for split, name in names.items():
         deviations = [row[f"{split}_std"] for row in shown]  # None for one seed
-        spread = [None if each is None or not math.isfinite(each) else 100 * each for each in deviations]
+        spread = [None if each is None else finite(100 * each) for each in deviations]
         series.append(
             Series(name=name, x=[row["group"] for row in shown], y=[100 * row[split] for row in shown], spread=spread)
         )
@@ -162,7 +162,7 @@ def by_class(study: StudyRecord) -> Table | None:
             "en": f"Test error by class (%){f': the {len(rows)} largest' if left else ''}",
         },
         columns=[{"ko": "클래스", "en": "class"}, *confusions],
-        rows=_clean(rows),
+        rows=finite(rows),
     )
 
 
@@ -174,15 +174,6 @@ def _shortened(caption: Text, count: int) -> Text:
         "ko": f"{caption['ko']} {count}개 가운데 앞의 {MOST}개만 그렸고, 나머지는 표에 있다.",
         "en": f"{caption['en']} The first {MOST} of {count} are drawn; the table has them all.",
     }
-
-
-def _clean(value: Any) -> Any:
-    """Return a value with None for every number that is not finite, as JSON has no such numbers."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _clean(part) for key, part in value.items()}
-    return [_clean(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def coloured(picture: Chart) -> Json:
@@ -251,7 +242,7 @@ def figure(value: Any) -> str:
 def embedded(value: Any) -> Markup:
     """Return a value, or a part of a record, as JSON that is safe inside a script element."""
     value = value.model_dump(mode="json") if isinstance(value, Part) else value
-    text = json.dumps(_clean(value), ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(finite(value), ensure_ascii=False, separators=(",", ":"))
     return Markup(
         text.replace("<", "\\u003c")
         .replace(">", "\\u003e")

@@ -24,11 +24,11 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise, product
 from math import log10
 from statistics import mean
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from reslab.experiment.config import CifarDepth, CifarDepths, StudyConfig
+from reslab.experiment.config import INCREASING, CifarDepth, CifarDepths, StudyConfig
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, cited, claims, higher, lower, not_higher
 from reslab.experiment.trials import Grid, Key, Trials, Values, label
@@ -75,16 +75,11 @@ class BatchnormRoleConfig(StudyConfig):
 
     depth: CifarDepth = 20
     depths: CifarDepths = Field((20, 56), min_length=1)
-    rates: tuple[PositiveFloat, ...] = Field((0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2)
+    rates: Annotated[tuple[PositiveFloat, ...], INCREASING] = Field(
+        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), min_length=2
+    )
     step: PositiveFloat = 0.01
-    batches: tuple[PositiveInt, PositiveInt] = (16, 128)
-
-    @field_validator("rates", "batches")
-    @classmethod
-    def _growing(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if list(values) != sorted(set(values)):
-            raise ValueError(f"must be increasing, got {', '.join(f'{value:g}' for value in values)}")
-        return values
+    batches: Annotated[tuple[PositiveInt, PositiveInt], INCREASING] = (16, 128)
 
     @model_validator(mode="after")
     def _step_is_trained(self) -> Self:

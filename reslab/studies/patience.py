@@ -6,9 +6,11 @@ schedule is stretched with the length. If the deep plain network is only slow, i
 others' in the end.
 """
 
-from pydantic import Field, PositiveInt, field_validator
+from typing import Annotated
 
-from reslab.experiment.config import CifarDepths, StudyConfig, longer
+from pydantic import Field, PositiveInt
+
+from reslab.experiment.config import INCREASING, CifarDepths, StudyConfig, longer
 from reslab.experiment.study import Measurement, Study
 from reslab.experiment.text import StudyText, claims, higher, not_higher
 from reslab.experiment.trials import Grid, Trials, label
@@ -31,14 +33,7 @@ class PatienceConfig(StudyConfig):
     """The depths, and how much longer the networks train."""
 
     depths: CifarDepths = Field((20, 56), min_length=2, max_length=2)
-    lengths: tuple[PositiveInt, PositiveInt] = (3, 10)
-
-    @field_validator("lengths")
-    @classmethod
-    def _growing(cls, lengths: tuple[int, int]) -> tuple[int, int]:
-        if lengths[0] >= lengths[1]:
-            raise ValueError(f"must be increasing, got {lengths[0]}, {lengths[1]}")
-        return lengths
+    lengths: Annotated[tuple[PositiveInt, PositiveInt], INCREASING] = (3, 10)
 
 
 def grid(config: PatienceConfig) -> Grid:

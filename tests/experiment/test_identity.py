@@ -57,6 +57,15 @@ def closed_over(smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=smoothing)
 
 
+def once_more(x: Tensor) -> Tensor:
+    return x + 1
+
+
+def twice_more(x: Tensor) -> Tensor:
+    return x + 2
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning")
 @pytest.mark.parametrize(
     "make",
     [
@@ -76,6 +85,8 @@ def closed_over(smoothing: float) -> Callable[[Tensor, Tensor], Tensor]:
         lambda: cache(closed_over(0.4)),
         lambda: cached_property(lambda network: network.scale),
         lambda: cached_property(lambda network: -network.scale),
+        lambda: torch.jit.script(once_more),
+        lambda: torch.jit.script(twice_more),
         lambda: partial(F.cross_entropy, label_smoothing=0.1),
         lambda: partial(F.cross_entropy, label_smoothing=0.2),
         nn.CrossEntropyLoss,
