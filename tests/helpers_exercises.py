@@ -11,6 +11,9 @@ from reslab.exercises import sheets, tasks
 from reslab.exercises.grading import Part, Task, judge_part
 from reslab.exercises.judgement import Judgement
 
+RIGHT = "import torch\ndef branch_target(h):\n    return lambda x: h(x) - x\n"
+"""Three of the ten points of task 1.1."""
+
 
 def solved(number: str, language: Language = "en", changes: Mapping[str, str] | None = None) -> str:
     """Return a sheet's file, every stub filled with its reference solution, or with what `changes` has for the

@@ -156,7 +156,7 @@ def check(
         progress(doing, 0, 1)
         if not file.is_file():
             file = notebooks.as_python(notebook, Path(work) / file.name)
-        results = checking.check(file, dict.fromkeys(task or known, drawn))
+        results = checking.check(file, dict.fromkeys(task or known, drawn), beside=dir)
         progress(doing, 1, 1)
     Record(dir).add(results)
     points, of = sum(result.points for result in results), sum(result.of for result in results)

@@ -12,7 +12,7 @@ from typing import Any
 
 from reslab.errors import Language
 from reslab.exercises import confinement, sheets
-from reslab.exercises.noticing import parsed
+from reslab.exercises.noticing import parsed, place_in
 from reslab.exercises.sheets import LANGUAGES
 from reslab.exercises.submissions import decoded
 from reslab.files import encodable
@@ -30,6 +30,7 @@ class Checked:
     parts: Sequence[dict[str, Any]]
     failure: str | None  # what stopped the whole file
     detail: str
+    cell: int | None  # of a notebook
     line: int | None
     printed: str
     in_words: bool  # whether the question in words has an answer, which is not graded here
@@ -49,46 +50,58 @@ def check(
     tasks: Mapping[str, int],
     *,
     hidden: Path | None = None,
+    beside: Path | None = None,
     stop: threading.Event | None = None,
     host: confinement.Host | None = None,
 ) -> list[Checked]:
-    """Return the result of each task of a file, given the seeds of their inputs. Whatever stops a part costs only that
-    part.
+    """Return the result of each task of a file, given the seeds of their inputs; it can import what is in the directory
+    `beside`. Whatever stops a part costs only that part.
     """
-    ended = confinement.run(file, tasks, hidden=hidden, stop=stop, host=host)
+    ended = confinement.run(file, tasks, hidden=hidden, beside=beside, stop=stop, host=host)
     return [_checked(file, task, seed, ended) for task, seed in tasks.items()]
 
 
 def _checked(file: Path, task: str, seed: int, ended: confinement.Ended) -> Checked:
-    parts = ended.parts[task]
+    source = decoded(_read(file))
+    parts = [
+        part | dict(zip(("cell", "line"), place_in(source, part["line"]), strict=True)) for part in ended.parts[task]
+    ]
     points = sum(part["points"] for part in parts)
     of = sheets.task(task, "en").points if ended.failure is not None else sum(part["of"] for part in parts)
     answered = bool(words(file, task).strip())
-    return Checked(task, points, of, parts, ended.failure, ended.detail, ended.line, ended.printed, answered, seed)
+    cell, line = place_in(source, ended.line)
+    return Checked(task, points, of, parts, ended.failure, ended.detail, cell, line, ended.printed, answered, seed)
 
 
 def words(file: Path, task: str) -> str:
     """Return the answer in words to a task's question, the last if there are several; empty if there is none. Of a file
     that is no Python it is the text in quotes behind its name.
     """
-    try:
-        content = file.read_bytes()
-    except OSError:
-        return ""
+    content = _read(file)
     tree = parsed(content)  # in whatever encoding Python reads it
-    name, found = f"IN_WORDS_{task.replace('.', '_')}", ""
+    name, found = f"IN_WORDS_{task.replace('.', '_')}", dict[str, str]()
     if tree is None and (written := re.search(rf"^{name} = {_QUOTED}", decoded(content), re.MULTILINE | re.DOTALL)):
-        found = written["text"]  # what is wrong elsewhere in a file costs no words
+        found[name] = written["text"]  # what is wrong elsewhere in a file costs no words
     for statement in tree.body if tree is not None else ():
-        targets = statement.targets if isinstance(statement, ast.Assign) else []
-        targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            found = _text(statement.value)  # type: ignore[attr-defined]  # both kinds have one
-    return str(encodable(found))
+        if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in (each.id for each in targets if isinstance(each, ast.Name)):
+                before = found.get(target, "") if isinstance(statement, ast.AugAssign) else ""
+                found[target] = before + _text(statement.value, found)
+    return str(encodable(found.get(name, "")))
 
 
-def _text(value: ast.expr | None) -> str:
-    """Return the text in an expression, as far as it can be read: of what is computed, the code."""
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:  # its own code may have removed it
+        return b""
+
+
+def _text(value: ast.expr | None, known: Mapping[str, str]) -> str:
+    """Return the text in an expression, given those that have names, as far as it can be read: of what is computed, the
+    code.
+    """
     pieces, left = list[str](), [value]
     while left:
         each = left.pop()
@@ -104,6 +117,10 @@ def _text(value: ast.expr | None) -> str:
             left += [*reversed(each.args), each.func]
         elif isinstance(each, ast.Attribute):
             left.append(each.value)
+        elif isinstance(each, ast.List | ast.Tuple):
+            left += reversed(each.elts)
+        elif isinstance(each, ast.Name):
+            pieces.append(known.get(each.id, ""))
         elif isinstance(each, ast.Constant) and isinstance(each.value, str):
             pieces.append(each.value)
     return "".join(pieces)

@@ -27,6 +27,7 @@ from typing import Any, NoReturn
 
 import psutil
 
+from reslab.digests import INSTALLED
 from reslab.exercises.confinement import GIB, LOADING, MEMORY, WAITING, Job, limit_this_process
 from reslab.exercises.grading import FAILED_CELLS, judge_part
 from reslab.exercises.judgement import Judgement
@@ -153,8 +154,14 @@ def hidden_tests(file: Path, tasks: Iterable[str]) -> dict[str, list[Hidden]]:
     """Return the hidden tests of each task: functions `test_1_3…(answers, seed)` in the teacher's file, which nothing
     that runs later can import.
     """
+    before, beside = {*sys.modules}, str(file.parent)
+    sys.path.append(beside)
     tests = load(file, HIDDEN_TESTS)
-    del sys.modules[HIDDEN_TESTS]
+    sys.path.remove(beside)
+    for name in sys.modules.keys() - before:
+        place = str(getattr(sys.modules[name], "__file__", None))
+        if place.startswith(beside) and not place.startswith(INSTALLED):  # an environment may be there, too
+            del sys.modules[name]
     found: dict[str, list[Hidden]] = {}
     for task in tasks:
         prefix = f"test_{task.replace('.', '_')}"
@@ -247,8 +254,11 @@ def do(job: Job) -> NoReturn:
     loading = seconds_of(job.file)
     limit_this_process(LOADING + loading + judging)
     tell(pid=os.getpid(), seconds=loading)
+    sys.dont_write_bytecode = True  # beside what the file imports
     hidden = job.hidden
     tests = attempt(lambda: hidden_tests(hidden, job.tasks) if hidden is not None else {}, hidden)
+    if job.beside is not None:
+        sys.path.append(str(job.beside))  # at the end: a student's `queue.py` is not Python's
     outcome = attempt(lambda: load(job.file), job.file) if "result" in tests else tests | {"hidden": True}
     if "failed" in outcome:
         tell(**outcome)

@@ -122,7 +122,7 @@ def grade(
     asked = [task for task in tasks.names() if not only or task in only]
     worth = {task: sheets.task(task, "en").points + sum(extra.get(task, {}).values()) for task in asked}
     # if a class does only one sheet, the other does not count
-    texts_of = {each.file: decoded(each.file.read_bytes()) for each in handed.files if each.tasks}
+    texts_of = {each.file: decoded(each.file.read_bytes()) for each in handed.files if each.problem is None}
     begun = {number for text in texts_of.values() for number in begun_in(text)}
     begun |= {sheets.sheet_of(one["task"]) for results in graded.values() for one in results if one["points"]}
     worth = {task: points for task, points in worth.items() if sheets.sheet_of(task) in begun} or worth
@@ -133,7 +133,7 @@ def grade(
         student.files += [each.name] if each.name else []
         student.problems += [each.problem] if each.problem is not None else []
         _add(student, graded[each])
-        if each.tasks:
+        if each.problem is None:
             text = texts_of[each.file]
             texts[each.student] = texts.get(each.student, "") + "\n" + text
             student.language = language_of(text) or student.language
@@ -267,7 +267,8 @@ def _grade(
     done = {record["key"]: record for record in _lines(details) if not _was_killed(record)}
     keys: dict[Submission, dict[str, str]] = {}  # the key of a result, for every task of every submission
     for each in files:
-        content = _digest(each.file) if each.tasks else ""
+        own = [other.file for other in files if other.student == each.student and each.beside in other.file.parents]
+        content = _digest(each.file, *own) if each.tasks else ""  # as it may import them
         keys[each] = {
             task: f"{each.student}/{each.name}/{task}/{content}/{seed_of(each.student, task, seed)}/{tests}"
             for task in each.tasks
@@ -282,7 +283,7 @@ def _grade(
         host = free.get()
         try:
             seeds = {task: seed_of(each.student, task, seed) for task in missing[each]}
-            results = check(each.file, seeds, hidden=hidden, stop=stop, host=host)
+            results = check(each.file, seeds, hidden=hidden, beside=each.beside, stop=stop, host=host)
             return [
                 {"key": keys[each][result.task], "student": each.student, "words": words(each.file, result.task)}
                 | result.to_json()
@@ -313,8 +314,8 @@ def _was_killed(result: Result) -> bool:
     return killed or any(part.get("came") == confinement.KILLED for part in result.get("parts", ()))
 
 
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+def _digest(*files: Path) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in files)).hexdigest()[:16]
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -45,7 +45,7 @@ STARTING = 60.0
 LOADING = 20.0
 """Seconds for running the file itself, or a cell of a notebook, before any of its functions is called."""
 
-Failure = Literal["time", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
+Failure = Literal["time", "loading", "memory", "output", "exit", "syntax", "encoding", "load", "stopped"]
 WAITING = 4
 """The ratio of allowed wall time to CPU time, as other programs run too."""
 MARK = "RESLAB_ANSWERS"
@@ -99,7 +99,8 @@ class Job:
     """A file to judge: its tasks with the seeds of their inputs, the number of parts already judged, and the file for
     the log.
 
-    Without `parts` only the teacher's hidden tests are judged. The job ends with the process `parent`. Lines of the log
+    Without `parts` only the teacher's hidden tests are judged. The file can import what is in the directory `beside`.
+    The job ends with the process `parent`. Lines of the log
     are signed with `key`, which is nowhere in the file system, so that a file cannot write its own points.
     """
 
@@ -107,6 +108,7 @@ class Job:
     tasks: Mapping[str, int]
     place: Path
     hidden: Path | None = None
+    beside: Path | None = None
     parts: bool = True
     skip: int = 0
     parent: int = 0
@@ -124,7 +126,8 @@ class Job:
     def from_json(cls, line: str) -> Self:
         """Return the job that a line of JSON is."""
         fields = json.loads(line)
-        paths = {key: Path(fields[key]) if fields[key] is not None else None for key in ("file", "place", "hidden")}
+        named = ("file", "place", "hidden", "beside")
+        paths = {key: Path(fields[key]) if fields[key] is not None else None for key in named}
         return cls(**fields | paths)
 
 
@@ -191,11 +194,13 @@ def run(
     tasks: Mapping[str, int],
     *,
     hidden: Path | None = None,
+    beside: Path | None = None,
     parts: bool = True,
     stop: threading.Event | None = None,
     host: Host | None = None,
 ) -> Ended:
-    """Judge tasks of a file, each with the seed of its inputs, and return the outcome.
+    """Judge tasks of a file, each with the seed of its inputs, and return the outcome. The file can import what is in
+    the directory `beside`.
 
     One process works through their parts. Whatever stops it costs the current part, and another process continues with
     the rest. If the file cannot be loaded, nothing is judged. On return, all processes have ended, except for a given
@@ -203,14 +208,14 @@ def run(
     """
     if host is None:
         with Host() as own:
-            return run(file, tasks, hidden=hidden, parts=parts, stop=stop, host=own)
+            return run(file, tasks, hidden=hidden, beside=beside, parts=parts, stop=stop, host=own)
     ended = Ended({task: [] for task in tasks})
     done, finished = 0, False
     while not finished and ended.failure is None:
         with _temporary_directory() as place:
             whose = os.getpid()
-            resolved = hidden.resolve() if hidden is not None else None
-            job = Job(file.resolve(), tasks, place, resolved, parts, done, whose)
+            tests, modules = (path.resolve() if path is not None else None for path in (hidden, beside))
+            job = Job(file.resolve(), tasks, place, tests, modules, parts, done, whose)
             finished = _do(ended, job, host, stop or threading.Event())
         before, done = done, sum(map(len, ended.parts.values()))
         if not finished and ended.failure is None and done == before:
@@ -302,7 +307,7 @@ def _gather(
     why: Failure = failure or "exit"
     detail = ALLOWED.get(why, f"{_seconds(records):g} s" if why == "time" else EXIT.format(code))
     if why == "stopped" or (begun is None and not any("result" in record for record in records)):
-        ended.failure, ended.detail, ended.printed = why, detail, printed
+        ended.failure, ended.detail, ended.printed = "loading" if why == "time" else why, detail, printed
     elif begun is not None:
         ended.parts[begun["task"]].append(_stopped(begun, why, detail, printed))
     return False
@@ -342,11 +347,14 @@ def _seconds(records: Sequence[dict[str, Any]]) -> float:
 
 
 def _environment() -> dict[str, str]:
-    """Return the child's environment: this one, with the same package, one thread, and UTF-8."""
+    """Return the child's environment: this one, with the same package, one thread, and UTF-8; nothing is imported from
+    the directory in which the parent was started.
+    """
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
+        "PYTHONSAFEPATH": "1",
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",  # a window would wait for somebody to close it
         "PYTHONUTF8": "1",

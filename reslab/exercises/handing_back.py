@@ -86,13 +86,14 @@ def _parts(student: Student) -> Iterable[dict[str, Any]]:
     for task, result in student.results.items():
         for part in result["parts"]:
             shown = {key: part[key] for key in ("points", "of", "status", "seconds")}
-            mistakes, line = " ".join(part["mistakes"]), part["line"] or ""
+            cell, line = part["cell"] or "", part["line"] or ""
             yield {
                 "student": student.name,
                 "task": f"#{task}",  # which a spreadsheet would read as a number, and 1.10 as 1.1
                 "function": part["name"],
                 **shown,
-                "mistakes": mistakes,
+                "mistakes": " ".join(part["mistakes"]),
+                "cell": cell,
                 "line": line,
                 "seed": result["seed"],
             }

@@ -11,7 +11,7 @@ from typing import Any
 from reslab.errors import DamagedError, Language, worded
 from reslab.exercises import sheets
 from reslab.exercises.noticing import CELL, UNPARSED
-from reslab.exercises.unpacking import MOST
+from reslab.exercises.unpacking import MOST, MOST_OF_A_NOTEBOOK
 from reslab.files import json_text, opened, parse_json
 
 PYTHON_CELLS = {"capture", "memit", "prun", "time", "timeit"}
@@ -57,7 +57,7 @@ def as_python(notebook: Path, file: Path) -> Path:
         UserError: if it cannot be read as a notebook.
     """
     try:
-        with opened(notebook, MOST) as opens:
+        with opened(notebook, MOST_OF_A_NOTEBOOK) as opens:
             file.write_text(code(opens.read()), encoding="utf-8")
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("answers-unreadable", file=notebook, error=error)) from error
@@ -77,6 +77,8 @@ def code(content: bytes) -> str:
         raise ValueError("it is not a notebook")
     sources = [cell.get("source", "") for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]
     texts = ["".join(source) if isinstance(source, list) else str(source) for source in sources]
+    if sum(map(len, texts)) > MOST:
+        raise ValueError("it has too much code")
     if _effort(texts) > MOST_READ:
         raise ValueError("it has too many magics")
     return _futures_first(CELL.join(map(python, texts))) + "\n"

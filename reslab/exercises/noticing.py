@@ -21,7 +21,8 @@ LEAST = 15
 OFFERED = {"drawn"}
 """Modules of the exercises that learners are told to import."""
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError, SystemError)  # the last of deep trees
-CELL = "\n# %% next cell\n"
+_MARK = "# %% next cell"
+CELL = f"\n{_MARK}\n"
 """What stands between the cells of a notebook in its Python."""
 _DEFINED = re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)|^(\w+)[ \t]*(?::[^=\n]*)?=", re.MULTILINE)
 """A name that a file defines, which may not parse."""
@@ -84,6 +85,15 @@ def _names(text: str) -> tuple[set[str], set[str]]:
     return defined, assigned
 
 
+def imported_in(text: str) -> set[str]:
+    """Return the modules that a file imports, by their first names."""
+    tree = parsed(text)
+    nodes = list(ast.walk(tree)) if tree is not None else []
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.partition(".")[0] for name in names}
+
+
 def parsed(source: AnyStr) -> ast.Module | None:
     """Return a file's statements, of a notebook those of the cells that are Python; None if it is no Python."""
     with warnings.catch_warnings():
@@ -105,6 +115,16 @@ def _parsed(source: AnyStr) -> ast.Module | None:
 def cells_of(source: AnyStr) -> list[AnyStr]:
     """Return the cells of a notebook's Python; a file that is none is one cell."""
     return source.split(CELL if isinstance(source, str) else CELL.encode())
+
+
+def place_in(source: str, line: int | None) -> tuple[int | None, int | None]:
+    """Return the number of a notebook's code cell, from 1, and the line in it, given the line in the notebook's Python;
+    other files have no cells.
+    """
+    if line is None or len(cells_of(source)) == 1:
+        return None, line
+    above = [number for number, each in enumerate(source.split("\n")[: line - 1], start=1) if each == _MARK]
+    return len(above) + 1, line - (above[-1] if above else 0)
 
 
 @cache

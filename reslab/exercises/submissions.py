@@ -11,20 +11,31 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from reslab.errors import MissingError, UnusableError, WrongValueError, worded
 from reslab.exercises import notebooks
-from reslab.exercises.noticing import parsed, tasks_of
+from reslab.exercises.noticing import imported_in, parsed, tasks_of
 from reslab.exercises.remarks import Remark, remark
 from reslab.exercises.sheets import SHEETS
-from reslab.exercises.unpacking import EXTRACTED, MOST, OF_SYSTEMS, ZIP, Unpacking, below, text_of
+from reslab.exercises.unpacking import (
+    ANSWERS,
+    EXTRACTED,
+    MOST,
+    NOTEBOOK,
+    OF_SYSTEMS,
+    ZIP,
+    Unpacking,
+    below,
+    most_of,
+    text_of,
+)
 from reslab.files import TEXT_BYTES, opened, parse_json
 
-ANSWERS, NOTEBOOK, RECORD = ".py", ".ipynb", "progress.json"
+RECORD = "progress.json"
 GRADED = (ANSWERS, NOTEBOOK, ZIP)
 """Suffixes of what is graded, or has it inside."""
 WRITTEN = {"grades.csv", "grades.parts.csv", "grades.jsonl", "words.md", "words.csv", "otter.csv", "nbgrader.csv"}
@@ -73,7 +84,8 @@ class Names(NamedTuple):
 class Submission:
     """A file that a student handed in: the path of its Python, its name, and its tasks, or why it is not graded.
 
-    `aliases` are possible names of the student on a roster.
+    `aliases` are possible names of the student on a roster. The file can import what is in the directory `beside`, if
+    that is the student's own; what it imports from there is a submission without tasks or a problem.
     """
 
     student: str
@@ -82,6 +94,7 @@ class Submission:
     tasks: tuple[str, ...]
     problem: Remark | None = None
     aliases: tuple[str, ...] = ()
+    beside: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -208,22 +221,37 @@ def _take(entry: Path, names: Names, unpacking: Unpacking, only: Sequence[str], 
     if _is_of_a_record(entry):
         handed.records[student] = _record(entry)
         return
-    answers, others = 0, list[str]()
+    answers, others = list[Submission](), list[str]()
     for number, (name, file) in enumerate(unpacking.found(entry, text_of(entry.name))):
         if file.name == RECORD and file != entry:
             handed.records[student] = _record(file)
             continue
         each = _submission(student, aliases, file, name, unpacking.place / f"{number}.py", only)
         if file.suffix.lower() in (ANSWERS, NOTEBOOK) or each.tasks:
-            handed.files.append(each)
-            answers += 1
+            answers.append(each if file == entry else replace(each, beside=file.parent))
         else:
             others.append(name)
+    handed.files.extend(_without_modules(answers))
     problems = unpacking.problems
     if not answers and not problems:
         came = ", ".join([*others[:5], "…"] if len(others) > 5 else others)
         problems = [remark("not-answers", came=came) if others else remark("empty")]
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
+
+
+def _without_modules(answers: Sequence[Submission]) -> Iterator[Submission]:
+    """Yield a student's answers, where no function of the exercises is missing in what others of them import."""
+    bare = {each for each in answers if each.problem == remark("no-function", each.name)}
+    imported = {
+        (each.beside, name)
+        for each in answers
+        if each.beside is not None and (each.tasks or each in bare)
+        for name in imported_in(decoded(each.file.read_bytes()))
+    }
+    for each in answers:
+        above = {(path.parent, path.stem) for path in (each.file, *each.file.parents)}
+        is_module = each in bare and not above.isdisjoint(imported)
+        yield replace(each, problem=None) if is_module else each
 
 
 def _is_receipt(entry: Path, entries: Sequence[Path]) -> bool:
@@ -300,10 +328,10 @@ def _submission(
     try:
         if not file.is_file():
             problem = remark("not-regular", name)
-        elif file.stat().st_size > MOST:
-            problem = remark("too-large", name, size=MOST // 2**20)
+        elif file.stat().st_size > (most := most_of(file)):
+            problem = remark("too-large", name, size=most // 2**20)
         else:
-            with opened(file, MOST) as opens:
+            with opened(file, most) as opens:
                 content = opens.read()
             if suffix == NOTEBOOK:
                 content = notebooks.code(content).encode()
@@ -402,7 +430,9 @@ def _cells(content: bytes) -> Iterator[list[str]]:
     csv.field_size_limit(TEXT_BYTES)  # an answer may be long
     first = text.partition("\n")[0]
     try:
-        yield from csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+        yield from csv.reader(
+            io.StringIO(text, newline=""), delimiter=max("\t;,", key=first.count)
+        )  # `Hong, Gildong;1`
     except csv.Error as error:
         raise ValueError(str(error)) from error
 

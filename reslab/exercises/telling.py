@@ -16,6 +16,7 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
         "printed": "출력",
         "words": "말로 답하기에 아직 답이 없다.",
         "line": "{line}번째 줄",
+        "cell": "{cell}번째 셀 {line}번째 줄",
         "drawn": "drawn은 여기에 있다: from reslab.exercises.tasks import drawn",
     },
     "en": {
@@ -27,6 +28,7 @@ WORDS: Mapping[Language, Mapping[str, str]] = {
         "printed": "printed",
         "words": "The question in words is not answered yet.",
         "line": "line {line}",
+        "cell": "cell {cell}, line {line}",
         "drawn": "drawn is here: from reslab.exercises.tasks import drawn",
     },
 }
@@ -42,7 +44,7 @@ def lines(result: Mapping[str, Any], title: str, language: Language) -> Iterator
     for part in result["parts"]:
         if part["status"] == "right" or result["failure"] is not None:
             continue
-        where = f", {words['line'].format(line=part['line'])}" if part["line"] else ""
+        where = f", {_place(part, language)}" if part["line"] else ""
         yield from _wrapped(f"{part['name']} ({part['points']}/{part['of']}{where}): {part['feedback'][language]}", 4)
         yield from _seen(part, language)
     if not result["in_words"]:
@@ -69,11 +71,15 @@ def stopped(results: Sequence[Mapping[str, Any]], language: Language) -> Iterato
     if not failed:
         return
     first = failed[0]
-    where = f" ({WORDS[language]['line'].format(line=first['line'])})" if first["line"] else ""
+    where = f" ({_place(first, language)})" if first["line"] else ""
     yield from _wrapped(f"{first['feedback'][language]}{where}", 0)
     yield f"    {first['detail']}"
     if first["printed"].strip():
         yield f"    {WORDS[language]['printed']}: {' '.join(first['printed'].split())[-SHOWN:]}"
+
+
+def _place(result: Mapping[str, Any], language: Language) -> str:
+    return WORDS[language]["cell" if result["cell"] else "line"].format_map(result)
 
 
 def _wrapped(text: str, indent: int) -> list[str]:

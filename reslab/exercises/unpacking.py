@@ -6,13 +6,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from reslab.exercises.remarks import Remark, remark
 
-ZIP = ".zip"
+ANSWERS, NOTEBOOK, ZIP = ".py", ".ipynb", ".zip"
 MOST = 2**22
 """Bytes that a file of answers may have."""
+MOST_OF_A_NOTEBOOK = 2**26
+"""Bytes that a notebook may have, with its pictures."""
 FILES = 10_000
 """Files that may be extracted for one student, or of one class."""
 EXTRACTED = 2**29
@@ -84,7 +86,7 @@ class Unpacking:
         """Extract a member, of a file of answers no more than shows that it is too large; return why it cannot be."""
         path = PurePosixPath(name_of(member).replace("\\", "/"))
         parts = [part for part in path.parts if part not in ("/", "..", ".") and ":" not in part]
-        size = member.file_size if path.suffix.lower() == ZIP else min(member.file_size, MOST + 1)
+        size = member.file_size if path.suffix.lower() == ZIP else min(member.file_size, most_of(path) + 1)
         target = root.joinpath(*parts)
         try:
             if len(parts) > LEVELS:
@@ -101,6 +103,11 @@ class Unpacking:
         except _BROKEN as error:  # of this member, such as one with a password
             return remark("unreadable", name or path.as_posix(), reason=error)
         return None
+
+
+def most_of(file: PurePath) -> int:
+    """Return how many bytes a file may have, by its suffix."""
+    return MOST_OF_A_NOTEBOOK if file.suffix.lower() == NOTEBOOK else MOST
 
 
 def name_of(member: zipfile.ZipInfo) -> str:

@@ -474,7 +474,7 @@ def test_what_is_observed_has_a_korean_name(each: Part) -> None:
 def test_what_was_observed_is_told_in_korean() -> None:
     (block,) = tasks.find("1.4").parts
     found = judged(block, lambda x, *_: 2 * x)
-    result = Checked("1.4", 0, 12, [found.to_json()], None, "", None, "", True, 0).to_json()
+    result = Checked("1.4", 0, 12, [found.to_json() | {"cell": None}], None, "", None, None, "", True, 0).to_json()
     korean, english = (list(telling.lines(result, "", language))[-2:] for language in sheets.LANGUAGES)
     assert all("{출력: " in line for line in korean) and all("{output: " in line for line in english)
 
@@ -577,10 +577,12 @@ def test_words_are_read_without_running_the_file(tmp_path: Any) -> None:
         ('"a %s b" % x', "a %s b"),
         ('dedent("""a""") + "b".strip()', "ab"),
         ("open(x)", ""),
+        ('"-".join(["a", f"{x}"]) + lines', "-a{x}so far"),
+        ('("a" "b",)\nIN_WORDS_1_5 += "c"', "abc"),
     ],
 )
 def test_words_that_are_computed_are_read_as_far_as_they_are_written(code: str, text: str, tmp_path: Any) -> None:
-    (tmp_path / "a.py").write_text(f"IN_WORDS_1_5 = {code}\n", encoding="utf-8")
+    (tmp_path / "a.py").write_text(f"lines = 'so far'\nIN_WORDS_1_5 = {code}\n", encoding="utf-8")
     assert checking.words(tmp_path / "a.py", "1.5") == text
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from helpers import assert_refused, refused, reslab_here
-from helpers_exercises import solved
+from helpers_exercises import RIGHT, solved
 
 from reslab.errors import DamagedError, FailedError, MissingError, UserError, WrongValueError
 from reslab.exercises import (
@@ -40,8 +40,6 @@ NBGRADER = ["assignment", "duedate", "timestamp", "student_id", "last_name", "fi
 NBGRADER += ["raw_score", "late_submission_penalty", "score", "max_score"]
 OTTER = ["total_points_earned", "percent_correct", "grading_status"]
 """The columns that nbgrader 0.9.6 and otter-grader 7.0.0 write themselves; otter's come after its questions."""
-RIGHT = "import torch\ndef branch_target(h):\n    return lambda x: h(x) - x\n"
-"""Three of the ten points of task 1.1."""
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -459,6 +457,54 @@ def test_a_cell_that_fails_costs_no_other_one(tmp_path: Path) -> None:
     assert kim.points == 0
 
 
+def test_lines_of_a_notebook_are_those_of_its_cells(tmp_path: Path) -> None:
+    wrong = "\ndef branch_target(h):\n    return h(\n        1 / 0)\n"
+    write(tmp_path / "class" / "kim.ipynb", notebook("x = 1\n\n", wrong, "y = 2"))
+    (kim,) = classroom.grade(handed_in(tmp_path / "class", ("1.1",)), tmp_path / "g.jsonl", only=("1.1",))
+    handing_back.write([kim], tmp_path / "grades.csv")
+    assert "cell 2, line 4" in (tmp_path / "feedback" / "kim.md").read_text(encoding="utf-8")
+    first = table(tmp_path / "grades.parts.csv")[0]
+    assert (first["cell"], first["line"]) == ("2", "4")
+
+
+def test_a_notebook_with_pictures_is_read_and_one_with_so_much_code_is_not(tmp_path: Path) -> None:
+    picture = {"cell_type": "markdown", "source": "", "attachments": {"a.png": {"image/png": "A" * unpacking.MOST}}}
+    book = json.loads(notebook(RIGHT))
+    pictured = json.dumps(book | {"cells": [picture, *book["cells"]]})
+    write(tmp_path / "class" / "kim.ipynb", pictured)
+    write(tmp_path / "class" / "lee.zip", zipped(**{"a.ipynb": pictured}))
+    write(tmp_path / "class" / "park.ipynb", notebook(RIGHT, "#" * unpacking.MOST))
+    assert {each.student: each.tasks for each in handed_in(tmp_path / "class", ("1.1",)).files} == {
+        "kim": ("1.1",),
+        "lee": ("1.1",),
+        "park": (),
+    }
+
+
+def test_a_student_may_hand_in_modules_beside_the_answers(tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    answers = "from parts import signs\nbranch_target = signs.target\n"
+    signs = RIGHT.replace("branch_target", "target")
+    files = {"01_gradient_analysis.py": answers, "parts/__init__.py": "", "parts/signs.py": signs, "notes.py": ""}
+    for name, content in files.items():
+        write(folder / "kim" / name, content)
+    write(folder / "lee.zip", zipped(**files))
+    write(folder / "parts.py", "1 / 0\n")  # another's
+
+    def graded() -> dict[str, tuple[int, str]]:
+        students = classroom.grade(handed_in(folder, ("1.1",)), tmp_path / "g.jsonl", only=("1.1",))
+        return {each.name: (each.points, each.remarked("en")) for each in students}
+
+    assert graded() == {
+        "kim": (3, "notes.py: no function of the exercises"),
+        "lee": (3, "notes.py: no function of the exercises"),
+        "parts": (0, "parts.py: no function of the exercises"),
+    }
+    write(folder / "kim" / "parts" / "signs.py", signs.replace("- x", "+ x") + "import reslab.exercises.solutions\n")
+    assert graded()["kim"][0] == 0  # graded again
+    assert "parts/signs.py: imports the solutions" in graded()["kim"][1]
+
+
 @pytest.mark.parametrize("name", ["20231234_김하나", "김하나_20231234", "김하나-20231234"])
 def test_a_number_and_a_name_joined_are_found_on_the_roster(name: str, tmp_path: Path) -> None:
     write(tmp_path / "class" / f"{name}.py", RIGHT)
@@ -512,6 +558,9 @@ def test_a_roster_is_a_list_or_a_table_and_is_told_when_it_is_neither(tmp_path: 
     assert submissions.roster(
         write(tmp_path / "h.csv", "Nachname;Vorname;Matrikelnummer\nMüller;Jörg;7\n".encode("cp1252"))
     ) == [("Müller", "Jörg", "7")]
+    assert submissions.roster(write(tmp_path / "i.csv", "Name, Vorname;Nummer\nMüller, Jörg;7\n")) == [
+        ("Müller, Jörg", "7")
+    ]
     with refused(WrongValueError, "f.xlsx", "CSV"):
         submissions.roster(write(tmp_path / "f.xlsx", b"PK\x03\x04 a workbook"))
     with refused(MissingError, "nowhere.csv"):

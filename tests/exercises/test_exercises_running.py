@@ -12,10 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 from helpers import assert_refused, refused, reslab, reslab_here, slow_unless
-from helpers_exercises import solved
+from helpers_exercises import RIGHT, solved
 
 from reslab.errors import DamagedError, Language
-from reslab.exercises import checking, child, noticing, sheets, telling
+from reslab.exercises import checking, child, confinement, noticing, sheets, telling
 from reslab.exercises.checklist import CHECKLIST
 from reslab.exercises.confinement import OUTPUT, Host, run
 from reslab.exercises.grading import FAILED_CELLS
@@ -209,7 +209,7 @@ def test_a_notebook_may_be_filled_in(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert any(task.title in text and task.task in text and task.words in text for text in texts)
     seen: list[str] = []
 
-    def checked(python: Path, tasks: object) -> list[object]:
+    def checked(python: Path, tasks: object, beside: Path) -> list[object]:
         seen.append(python.read_text(encoding="utf-8"))
         return []
 
@@ -341,6 +341,37 @@ def test_directories_however_deep_are_removed(host: Host, tmp_path: Path, monkey
 def test_a_file_that_is_named_as_a_module_imports_that(tmp_path: Path) -> None:
     file = write(tmp_path / "random.py", "import random\nx = random.Random(0).random()\n")
     assert 0 < child.load(file).x < 1
+
+
+def test_a_file_imports_what_lies_beside_it_and_nothing_from_elsewhere(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(write(tmp_path / "elsewhere" / "queue.py", "1 / 0\n").parent)  # it would be Python's own
+    file = write(tmp_path / "own" / "answers.py", "import queue\nfrom parts.signs import branch_target\n")
+    write(tmp_path / "own" / "queue.py", "1 / 0\n")
+    signs = write(tmp_path / "own" / "parts" / "signs.py", RIGHT)
+    for place, points in ((file.parent, 3), (None, 0)):
+        (result,) = checking.check(file, {"1.1": 0}, beside=place, host=host)
+        assert (result.points, result.failure) == (points, None if points else "load")
+    assert [*signs.parent.iterdir()] == [signs]  # no bytecode
+
+
+def test_what_hidden_tests_import_is_not_the_files(host: Host, tmp_path: Path) -> None:
+    write(tmp_path / "teacher" / "helpers.py", "answer = 1\n")
+    test = "from helpers import answer\n\ndef test_1_1_x(answers, seed):\n    assert answer == 1 != answers.answer\n"
+    hidden = write(tmp_path / "teacher" / "hidden.py", test)
+    write(tmp_path / "own" / "helpers.py", "answer = 2\n")
+    file = write(tmp_path / "own" / "answers.py", "from helpers import answer\n" + RIGHT)
+    (result,) = checking.check(file, {"1.1": 0}, hidden=hidden, beside=file.parent, host=host)
+    assert [(part["name"], part["points"]) for part in result.parts][-1] == ("test_1_1_x", 1) and result.points == 4
+
+
+def test_a_measurement_beside_the_functions_is_told_by_its_time() -> None:
+    ended = confinement.Ended({"1.1": []})
+    assert not confinement._gather(ended, [{"pid": 1, "seconds": 20.0}], "time", -9, "")
+    assert (ended.failure, ended.detail) == ("loading", "20 s")
+    said = checking.said("1.1", "", "loading")
+    assert said is not None and all('if __name__ == "__main__":' in text for text in said.values())
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")

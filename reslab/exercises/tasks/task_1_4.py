@@ -24,9 +24,9 @@ def basic_block(
 
 
 def _blocks(generator: Generator) -> Cases:
-    for channels, out, stride in ((3, 3, 1), (2, 4, 2), (3, 5, 1)):
+    for channels, out, stride, projects in ((3, 3, 1, False), (2, 4, 2, True), (3, 5, 1, True), (3, 3, 1, True)):
         w1, w2 = normal(generator, out, channels, 3, 3) / 3, normal(generator, out, out, 3, 3) / 3
-        projection = normal(generator, out, channels, 1, 1) if out != channels else None
+        projection = normal(generator, out, channels, 1, 1) if projects else None
         yield normal(generator, 2, channels, 4, 4), w1, normalise, w2, lambda x: normalise(x) + 0.3, stride, projection
 
 
@@ -49,13 +49,15 @@ def _block(
     first_relu: bool = True,
     strided_twice: bool = False,
     padding: int = 1,
+    by_shape: bool = False,
 ) -> Tensor:
     """The basic block with a way to go wrong for every option."""
     out = bn1(F.conv2d(x, w1, stride=stride, padding=padding))
     out = F.relu(out) if first_relu else out
     out = F.conv2d(out, w2, stride=stride if strided_twice else 1, padding=padding)
     out = bn2(out) if second_bn else out
-    shortcut = x if projection is None else F.conv2d(x, projection, stride=stride if shortcut_stride else 1)
+    keeps = by_shape and x.shape == out.shape
+    shortcut = x if keeps or projection is None else F.conv2d(x, projection, stride=stride if shortcut_stride else 1)
     shortcut = shortcut.detach() if detached else shortcut
     if early_relu:
         return shortcut + F.relu(out)
@@ -81,6 +83,7 @@ TASK = Task(
                 "no-first-relu": partial(_block, first_relu=False),
                 "strided-twice": partial(_block, strided_twice=True),
                 "no-padding": partial(_block, padding=0),
+                "projection-by-shape": partial(_block, by_shape=True),
             },
             observe=with_gradient,
             shares=(6, 4, 2),  # the output, the gradient, the input kept
