@@ -213,8 +213,9 @@ def print_race(record: "Json", language: Language = "en") -> None:
         return f"{scale * average:.{digits}f}" + (f" ± {scale * deviation:.{digits}f}" if deviation is not None else "")
 
     words = WORDS[language]
-    first = next(iter(record["runs"]["speedrun"].values()))
-    print(" · ".join(f"{key} {value}" for key, value in first["machine"].items()))
+    machines = (each["machine"] for runs in record["runs"].values() for each in runs.values())
+    for machine in dict.fromkeys(" · ".join(f"{key} {value}" for key, value in each.items()) for each in machines):
+        print(machine)
     columns = tuple(words[key] for key in ("network", "seeds", record["part"], "training", "whole"))
     rows = [
         (

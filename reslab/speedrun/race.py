@@ -60,7 +60,7 @@ def run(config: SprintConfig, root: Path, progress: Progress) -> Json:
             start = time.perf_counter()
             outcome = _in_a_process(config, place, progress)
             place.finish({**outcome, "process_seconds": round(time.perf_counter() - start, 3)})
-    return {**place.result(), "directory": str(place.path)}
+    return {**place.result(without_weights=True), "directory": str(place.path)}
 
 
 def _in_a_process(config: SprintConfig, place: Run, progress: Progress) -> Json:
@@ -247,7 +247,8 @@ def compared(runs: Mapping[str, Mapping[int, Json]], grain: float = 0.0) -> Json
     reslab's is faster and equally accurate, given the runs of both by name and seed; `grain` is one image of those
     that they are evaluated on.
 
-    Runs that diverged, or are from different machines, as in a directory that was moved, decide nothing.
+    Where a run diverged, or the two of a seed are from different machines, nothing is decided. Pairs may be from
+    different ones, as a race may take days.
     """
     ours, theirs = runs.values()
     untested = _obstacle(runs)
@@ -274,8 +275,9 @@ def _obstacle(runs: Mapping[str, Mapping[int, Json]]) -> Reason | None:
     sound = {name: sum(each["status"] != "diverged" for each in results.values()) for name, results in runs.items()}
     if diverged := Reason.diverged({name: (sound[name], len(results)) for name, results in runs.items()}):
         return diverged
-    machines = [result["machine"] for results in runs.values() for result in results.values()]
-    return None if all(machine == machines[0] for machine in machines) else Reason(code="different-machines")
+    ours, theirs = runs.values()
+    alike = all(result["machine"] == theirs[seed]["machine"] for seed, result in ours.items())
+    return None if alike else Reason(code="different-machines")
 
 
 def summary(results: Mapping[int, Json]) -> Json:

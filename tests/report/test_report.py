@@ -377,7 +377,12 @@ WORDED = [
         "이 주장은 천 층이 안 되는 신경망의 것이다(1,202층)",
         "the claim is about networks with fewer than a thousand layers (1,202 layers)",
     ),
-    ({"code": "different-machines"}, {}, "실행들이 서로 다른 기계에서 나왔다", "the runs come from different machines"),
+    (
+        {"code": "different-machines"},
+        {},
+        "한 시드의 두 실행이 서로 다른 기계에서 나왔다",
+        "the two runs of a seed come from different machines",
+    ),
 ]
 
 

@@ -493,9 +493,19 @@ def test_the_verdicts_need_three_seeds_and_follow_the_times() -> None:
     assert verdicts((50, 0.9), (100, 0.9)) == [("supported", under), ("supported", under)]
     assert verdicts((100, 0.9), (50, 0.9)) == [("refuted", over), ("supported", under)]
     assert verdicts((50, 0.8), (100, 0.9)) == [("supported", under), ("refuted", over)]
-    # of another machine, and a network that is none
+    # one of a pair on another machine, and a network that is none
     assert verdicts((50, 0.9), (100, 0.9), threads=4) == [("untested", "different-machines")] * 2
     assert verdicts((50, 0.9), (100, 0.9), status="diverged") == [("untested", "diverged")] * 2
+
+
+def test_pairs_of_a_race_may_be_of_different_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    runs = {"speedrun": sprints(50, 0.9), "airbench94": sprints(100, 0.9)}
+    for results in runs.values():
+        results[1] |= {"machine": {"threads": 4}}
+    assert [claim["verdict"] for claim in race.compared(runs)["claims"]] == ["supported"] * 2
+    summary = {name: race.summary(results) for name, results in runs.items()}
+    print_race({"part": "test", "runs": runs, "summary": summary, "compared": race.compared(runs)})
+    assert capsys.readouterr().out.splitlines()[:2] == ["threads 2", "threads 4"]
 
 
 def test_errors_of_a_race_differ_by_whole_images() -> None:
