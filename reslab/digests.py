@@ -7,8 +7,10 @@ layout and docstrings do not change it. Neither does code that only schedules, d
 import ast
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,8 @@ values already measured.
 """
 DECIDED: Parts = ("ledger/comparison.py", "ledger/estimate.py", "ledger/verdict.py")
 """The code that decides claims from measured values."""
+INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+"""Where code is that is not the user's."""
 ROOMS = ("reslab.studies", "reslab.measures", "reslab.experiment")
 """The packages with a study's own files."""
 
@@ -50,14 +54,21 @@ def code_digest(parts: Parts = TRIAL) -> str:
     return _digest(files(parts))
 
 
-@cache
 def measure_digest(module: str) -> str:
     """Return the first 16 hex digits of the hash of the code behind a measurement: networks, analyses, and the module
-    of the study or measure. A user's own study is its file.
+    of the study or measure. A user's own study is its file, and what it imports of the user's.
     """
-    if not module.startswith("reslab."):
-        file = Path(sys.modules[module].__file__ or "")
-        return f"{_digest(files(MEASURED))}+{_program(file.read_bytes())[:16]}"
+    if module.startswith("reslab."):
+        return _of_the_labs(module)
+    sources = [file.read_bytes() for file in users_files(module)]
+    imports = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom))
+    ours = files(MEASURED).union(*(own_files(name) for node in imports for name in _modules(node)))
+    theirs = "".join(sorted(map(_program, sources)))
+    return f"{_digest(ours)}+{hashlib.sha256(theirs.encode()).hexdigest()[:16]}"
+
+
+@cache
+def _of_the_labs(module: str) -> str:
     return _digest(files(MEASURED) | own_files(module))
 
 
@@ -91,6 +102,37 @@ def own_files(module: str) -> set[Path]:
             imports = (node for node in ast.walk(ast.parse(file.read_bytes())) if isinstance(node, ast.ImportFrom))
             pending += [_file(name) for node in imports for name in _modules(node)]
     return found
+
+
+def users_files(module: str) -> set[Path]:
+    """Return the file of a user's module, which is imported, and those of the user's modules that it has imported,
+    directly or indirectly.
+    """
+    found: set[Path] = set()
+    pending = [module]
+    while pending:
+        name = pending.pop()
+        file = Path(getattr(sys.modules.get(name), "__file__", None) or "")
+        theirs = name.partition(".")[0] == "reslab" or str(file).startswith(INSTALLED)
+        if file.suffix == ".py" and not theirs and file not in found:
+            found.add(file)
+            package = sys.modules[name].__package__
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                pending += _imported(node, package or "")
+    return found
+
+
+def _imported(node: ast.AST, package: str) -> Iterator[str]:
+    """Yield possible modules in an import, within a package, and the packages that they are in."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        module = resolve_name("." * node.level + (node.module or ""), package) if node.level else node.module or ""
+        names = [f"{module}.{alias.name}" for alias in node.names]
+    else:
+        return
+    for name in names:
+        yield from (name[:end] for end, letter in enumerate(f"{name}.") if letter == ".")
 
 
 def _file(module: str) -> Path:

@@ -133,7 +133,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def taken() -> dict[str, str]:
     """Return all digests of the package as it is now."""
     measured = {
-        f"measured by {study}": digests.measure_digest.__wrapped__(f"reslab.studies.{study}")
+        f"measured by {study}": digests._of_the_labs.__wrapped__(f"reslab.studies.{study}")
         for study in ("lesion", "bottleneck")
     }
     trial, race = (digests.code_digest.__wrapped__(parts) for parts in (digests.TRIAL, digests.RACE))

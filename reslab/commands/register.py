@@ -11,7 +11,16 @@ from cyclopts import Parameter
 
 from reslab.commands import printing, typed
 from reslab.commands.app import app
-from reslab.errors import DamagedError, MismatchError, MissingError, UnusableError, Wording, WrongValueError, worded
+from reslab.errors import (
+    DamagedError,
+    MismatchError,
+    MissingError,
+    UnusableError,
+    UserError,
+    Wording,
+    WrongValueError,
+    worded,
+)
 
 if TYPE_CHECKING:
     from reslab.ledger.registration import Ran, Registration
@@ -37,7 +46,7 @@ def register(
     """Pre-register a study: write its claims, settings, seeds and a hash of its code to a small file before it runs.
 
     `reslab register degradation --seeds 300:310`; then `reslab study degradation --registered FILE` runs it. A record
-    with other seeds, settings or code is exploratory.
+    with other seeds, settings, images or code is exploratory.
 
     Parameters
     ----------
@@ -62,7 +71,8 @@ def register(
         Settings of the study, as for `reslab study`.
     """
     from reslab.api.studying import question_of
-    from reslab.experiment.study import code_of
+    from reslab.data import load_data
+    from reslab.experiment.study import code_of, trials_of
     from reslab.ledger.registration import GUARDS, Registration, registered, seen
     from reslab.ledger.shipped import shipped
     from reslab.ledger.verdict import ERROR_RATE
@@ -86,6 +96,11 @@ def register(
     for claim in claims:
         if claim.margin_why is None:
             printing.note(worded("margin-unexplained", claim=claim.id, margin=claim.margin))
+    images = ""
+    try:
+        images = load_data(config.data).fingerprint
+    except UserError as error:
+        printing.note(worded("images-not-registered", data=config.data, why=error))
     registration = Registration(
         study=name,
         date=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -95,7 +110,8 @@ def register(
         looks=counts,
         error_rate=ERROR_RATE,
         guards=dict(GUARDS),
-        code=code_of(study.text.module),
+        code=code_of(study.text.module, trials_of(study, config)),
+        images=images,
     )
     write_registration(registration, out or _folder() / f"{name}-{chosen.start}.json", "--out")
     return 0

@@ -89,7 +89,7 @@ def study(
     from reslab import studies
     from reslab.api.studying import question_of, usual_place
     from reslab.experiment.directory import Directory
-    from reslab.experiment.study import run_study
+    from reslab.experiment.study import run_study, trials_of
     from reslab.report.page import write_report
     from reslab.report.records import summary_rows
     from reslab.runs import Run
@@ -127,7 +127,7 @@ def study(
     ]
     records, failed = [], False
     for each, config, directory in zip(chosen, configs, directories, strict=True):
-        trials = [Run(directory.trials, trial) for trials in each.grid(config).values() for trial in trials]
+        trials = [Run(directory.trials, trial) for trial in trials_of(each, config)]
         with display() as progress, logging(log, trials, directory.path / "logs"):
             for look in registration.looks if registration and until else [config.seeds]:
                 so_far = config.model_copy(update={"seeds": look})
@@ -215,7 +215,8 @@ def registered_run(
         UserError: if it is of another study, or settings were given beside it.
     """
     from reslab.commands.register import read_registration
-    from reslab.experiment.study import code_of
+    from reslab.data import load_data
+    from reslab.experiment.study import code_of, trials_of
     from reslab.ledger.registration import registered
 
     found = read_registration(path)
@@ -224,14 +225,17 @@ def registered_run(
     if settings or preset != "default":
         raise MismatchError(*worded("registration-fixes-settings"))
     (study,) = chosen
-    code = code_of(study.text.module)
-    for part in (part for part in code if code[part] != found.code.get(part)):
+    known = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
+    config = study.configure("default", known)
+    code = code_of(study.text.module, trials_of(study, config))
+    for part in sorted({part for part, _ in code.items() ^ found.code.items()}):
         printing.warn(worded("other-code-than-registered", part=part))
+    if found.images and load_data(config.data).fingerprint != found.images:
+        printing.warn(worded("other-images-than-registered", data=config.data))
     claims = [registered(claim) for claim in study.claims if claim.kind == "statistical"]
     if any(claim not in found.claims for claim in claims):
         printing.warn(worded("other-claim-than-registered"))
-    known = {key: tuple(value) if isinstance(value, list) else value for key, value in found.config.items()}
-    return found, [study.configure("default", known)]
+    return found, [config]
 
 
 def of_registration(directory: Path, registration: "Registration | None") -> bool:

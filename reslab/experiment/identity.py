@@ -9,7 +9,6 @@ import functools
 import hashlib
 import inspect
 import sys
-import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import is_dataclass
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reslab.digests import INSTALLED
 from reslab.state import OF_TORCH, hooks_of
 
 CONTENTS = ("_parameters", "_buffers", "_modules")
@@ -28,8 +28,6 @@ HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backwa
 """Those that hold functions called at every pass, by numbers that differ from process to process."""
 CALLED = ("forward", "__call__", "train", "__getitem__")
 """The functions of an object that run while something is trained."""
-INSTALLED = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-"""Where code is that is not the user's."""
 CACHED = type(functools.cache(len))
 """The kind of functions that remember what they returned."""
 HELD = (list, set, Mapping, np.ndarray, Tensor)

@@ -1,7 +1,7 @@
 """Studies, and how they are run: trials, measurement, verdicts, `study.json`."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -280,16 +280,28 @@ def _record(
             for failure in failures
         ],
         error_rate=error_rate,
-        code={**code_of(study.text.module), "trains": "+".join(sorted(trained_by))},
+        code={
+            **code_of(study.text.module, (trial.config for members in groups.values() for trial in members)),
+            "trains": "+".join(sorted(trained_by)),
+        },
         registered=registration.sha256() if registration else None,
         registration=registration.model_dump(mode="json") if registration else None,
     )
 
 
-def code_of(module: str) -> dict[str, str]:
-    """Return the digests of the code that trains the networks of a study's module, measures them, and decides."""
+def code_of(module: str, trials: Iterable[TrialConfig] = ()) -> dict[str, str]:
+    """Return the digests of the code that trains the networks of a study's module, measures them, and decides; and of a
+    user's factories that make the networks of these trials, if any do.
+    """
+    makes = sorted({trial.factory for trial in trials} - {""})
     return {
         "trains": code_digest(),
         "measures": measure_digest(module),
         "decides": code_digest(DECIDED),
+        **({"makes": "+".join(makes)} if makes else {}),
     }
+
+
+def trials_of(study: Study, config: StudyConfig) -> list[TrialConfig]:
+    """Return all trials of a study."""
+    return [trial for trials in study.grid(config).values() for trial in trials]

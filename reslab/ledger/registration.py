@@ -8,9 +8,9 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from reslab.ledger.claim import Claim, Direction, Text, Words
 from reslab.ledger.comparison import TRAINED
@@ -38,8 +38,8 @@ class RegisteredClaim(Part):
 
 
 class Registration(Part):
-    """A study's claims, settings, seeds and looks, error rate, guards, and the digests of the training, measuring and
-    deciding code.
+    """A study's claims, settings, seeds and looks, error rate, guards, the digests of the training, measuring and
+    deciding code, and the fingerprint of the images, which is empty where they cannot change.
 
     `looks` are numbers of seeds; after each, claims are decided with an equal share of the error rate.
     """
@@ -54,6 +54,12 @@ class Registration(Part):
     error_rate: Annotated[float, Field(gt=0, lt=1)]
     guards: dict[str, float]
     code: dict[str, str]
+    images: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier files, which have no images, keep their text and its hash."""
+        return {key: value for key, value in serialise(self).items() if value or key != "images"}
 
     @property
     def share(self) -> float:
@@ -160,6 +166,9 @@ def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Re
         return Reason(code="other-settings")
     if not math.isclose(record.error_rate, given.share) or (given.error_rate, given.guards) != (ERROR_RATE, GUARDS):
         return Reason(code="other-settings")
+    images = {(trial.result.model_extra or {}).get("images", "") for trial in record.trials}
+    if given.images and not images <= {given.images}:
+        return Reason(code="other-images")
     seeds = seeds_of(record)
     if given.study != record.study or not any(seeds == set(given.seeds[:look]) for look in given.looks):
         return Reason(code="other-seeds")

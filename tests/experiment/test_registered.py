@@ -4,17 +4,20 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers import assert_refused, reslab_here
+from helpers_images import image_folder
 
 from reslab import studies
 from reslab.commands.register import read_registration
 from reslab.experiment.study import code_of
 from reslab.files import read_json, write_json
-from reslab.ledger.record import Record
+from reslab.ledger.record import Outcome, Record
 from reslab.ledger.registration import Begun, Registration, exploratory, ran
 from reslab.ledger.wording import phrases
 from reslab.report.records import read_study
@@ -281,6 +284,68 @@ def test_a_study_of_ones_own_is_registered_by_its_file(tmp_path: Path) -> None:
     words = ("register", "--from", tmp_path / "deeper.v2.py", "--seeds", "5:8", "--epochs", "1")
     done = reslab_here(*words, "--out", tmp_path / "v2.json")
     assert done.returncode == 0 and read_json(tmp_path / "v2.json")["study"] == "deeper_v2", done.stderr
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Path]:
+    """Return a study of one's own that has a network and a measurement in files beside it."""
+    file = Path(__file__).parents[1] / "api" / "own_study.py"
+    text = file.read_text(encoding="utf-8").replace('"cifar_plain", depth=8', f'"{tmp_path}/nets_of_mine.py:net"')
+    text = text.replace("from reslab", "from measure_of_mine import against\nfrom reslab", 1)
+    text = text.replace("against(0.0,", "against(against,")
+    (tmp_path / "beside.py").write_text(text, encoding="utf-8")
+    shutil.copy(file.with_suffix(".toml"), tmp_path / "beside.toml")
+    (tmp_path / "measure_of_mine.py").write_text("against = 0.0\n", encoding="utf-8")
+    net = "from torch import nn\n\ndef net(**_):\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))\n"
+    (tmp_path / "nets_of_mine.py").write_text(net, encoding="utf-8")
+    yield tmp_path / "beside.py"
+    for name in ("beside", "measure_of_mine", "nets_of_mine"):  # others of these names follow
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "part"),
+    [
+        ("beside.py", "my notes", "your notes", "measures"),
+        ("measure_of_mine.py", "0.0", "0.1", "measures"),
+        ("nets_of_mine.py", "64, 10", "64, 10, bias=False", "makes"),
+    ],
+)
+def test_a_study_of_ones_own_is_registered_with_its_networks_and_what_it_imports(
+    name: str, old: str, new: str, part: str, own: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "registered.json"
+    done = reslab_here("register", "--from", own, "--seeds", "5:8", "--epochs", "1", "--out", file)
+    assert done.returncode == 0, done.stderr
+    changed = (tmp_path / name).read_text(encoding="utf-8")
+    assert old in changed
+    (tmp_path / name).write_text(changed.replace(old, new), encoding="utf-8")
+    words = ("study", "--from", own, "--registered", file, "--workers", "1", "--out", tmp_path / "run")
+    done = reslab_here(*words)
+    assert done.returncode == 0 and f"the code that {part} is not the registered" in done.stderr, done.stderr
+    assert standing(read_study(tmp_path / "run")) == {"other-code"}
+
+
+def test_other_images_than_the_registered_are_exploratory(record: Record, tmp_path: Path) -> None:
+    assert record.registration is not None and "images" not in record.registration  # the digits come with a library
+    given = Registration.model_validate({**record.registration, "images": "0" * 16})
+    fixed = {"registration": given.model_dump(mode="json"), "registered": given.sha256()}
+    assert standing(record.model_copy(update=fixed)) == {"other-images"}
+    trials = [
+        trial.model_copy(update={"result": Outcome(**{**trial.result.model_dump(), "images": "0" * 16})})
+        for trial in record.trials
+    ]
+    assert standing(record.model_copy(update={**fixed, "trials": trials})) == {None}
+
+
+def test_images_are_registered_where_they_are(tmp_path: Path) -> None:
+    words = ("register", "shortcuts", "--seeds", "300:303", "--depths", "8")
+    folder = image_folder(tmp_path / "images")
+    assert reslab_here(*words, "--data", f"folder:{folder}", "--out", tmp_path / "a.json").returncode == 0
+    assert read_json(tmp_path / "a.json")["images"]
+    done = reslab_here(*words, "--data", f"cifar10:{tmp_path}", "--out", tmp_path / "b.json")
+    assert done.returncode == 0 and "not registered, as they are not here" in done.stderr
+    assert "images" not in read_json(tmp_path / "b.json")
 
 
 @pytest.mark.parametrize("seeds", ["300", "300:", "300:302", "310:300", "a:b", ":5", "0:5000", "-1:9"])
