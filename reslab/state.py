@@ -291,6 +291,7 @@ def _states(contents: Iterable[tuple[Container, Sequence[Any]]]) -> Iterator[tup
 
 
 def drawn_elsewhere() -> bytes:
-    """Return what changes whenever Python's or NumPy's own random generator is drawn from."""
+    """Return what changes whenever Python's or NumPy's own random generator is drawn from, or that of a GPU."""
     numpy = sys.modules.get("numpy")
-    return pickle.dumps((random.getstate(), None if numpy is None else numpy.random.get_state(legacy=False)))
+    gpus = [state.tolist() for state in torch.cuda.get_rng_state_all()] if torch.cuda.is_initialized() else []
+    return pickle.dumps((random.getstate(), None if numpy is None else numpy.random.get_state(legacy=False), gpus))

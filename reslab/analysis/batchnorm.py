@@ -153,7 +153,7 @@ def loss_smoothness(
         UserError: if the network has NaN weights, nothing to train or no gradient, or the images, labels or steps do
             not fit.
     """
-    if not multiples or not all(learning_rate * multiple > 0 for multiple in multiples):
+    if not len(multiples) or not all(learning_rate * multiple > 0 for multiple in multiples):
         raise WrongValueError(*worded("multiples-out-of-range", multiples=list(multiples), rate=learning_rate))
     network = as_network(network, images)
     start = _trained(network)
@@ -169,14 +169,18 @@ def loss_smoothness(
         norm = _norm(gradient.values())
         if norm == 0:
             raise UnseenError(*worded("gradient-is-zero"))
-        steps = torch.tensor([learning_rate * multiple for multiple in multiples], dtype=torch.float64)
+        steps = torch.tensor([learning_rate * multiple for multiple in multiples], dtype=torch.float64, device="cpu")
         losses, changes = [], []
         for step in steps.tolist():
             after, moved = measure({name: start[name] - step * gradient[name] for name in start})
             losses.append(after.item())
             changes.append(_norm(moved[name] - gradient[name] for name in start))
     return Smoothness(
-        value.item(), norm, steps, torch.tensor(losses, dtype=torch.float64), torch.tensor(changes, dtype=torch.float64)
+        value.item(),
+        norm,
+        steps,
+        torch.tensor(losses, dtype=torch.float64, device="cpu"),
+        torch.tensor(changes, dtype=torch.float64, device="cpu"),
     )
 
 

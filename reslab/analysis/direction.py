@@ -43,7 +43,8 @@ BATCH = 125
 class Directions(Result):
     """The direction and length of each block's F(x), per image.
 
-    Both are NaN where a block changes the shape, as F(x) and x then have no angle, and where one of the two is 0.
+    Both are NaN where a block changes the shape, as F(x) and x then have no angle, and where x is 0; so is the cosine
+    where F(x) or the gradient is.
     """
 
     blocks: Sequence[Block]
@@ -158,7 +159,7 @@ def _of_batch(view: View, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
         if added.shape != x.shape:
             rows.append(x.new_full((2, len(x)), torch.nan))
             continue
-        length = added.norm(dim=1)
+        length, size = added.norm(dim=1), x.norm(dim=1)
         cosine = -(added * uphill).sum(1) / (length * uphill.norm(dim=1))
-        rows.append(torch.stack([cosine, length / x.norm(dim=1)]))
+        rows.append(torch.stack([cosine, (length / size).where(size > 0, torch.nan)]))
     return torch.stack(rows, 1).cpu()

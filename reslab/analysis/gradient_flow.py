@@ -262,7 +262,7 @@ def through_training(
         optimizer = torch.optim.SGD(learning, lr=learning_rate, momentum=momentum)
         at, flows = list[int](), list[GradientFlow]()
         for step in range(steps + 1):
-            batch = torch.randperm(len(labels), generator=generator)[:batch_size]
+            batch = torch.randperm(len(labels), generator=generator, device="cpu")[:batch_size]
             if step % every == 0 or step == steps:
                 if at and not all(parameter.isfinite().all() for parameter in trained.parameters()):
                     warnings.warn(
@@ -295,7 +295,7 @@ def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
 
 def _slope(values: Tensor) -> Tensor:
     """Return the slope of the least-squares line through values at 0, 1, 2, …"""
-    x = torch.arange(len(values), dtype=values.dtype) - (len(values) - 1) / 2
+    x = torch.arange(len(values), dtype=values.dtype, device="cpu") - (len(values) - 1) / 2
     return (x * values.cpu()).sum() / x.square().sum()
 
 

@@ -286,7 +286,7 @@ def extremes(function: Map, x: Tensor, steps: int, seed: int) -> tuple[Tensor, T
     generator = torch.Generator().manual_seed(seed)
 
     def random_vector(size: int) -> Tensor:
-        return torch.randn(size, generator=generator, dtype=torch.float64).to(x)
+        return torch.randn(size, generator=generator, dtype=torch.float64, device="cpu").to(x)
 
     def transposed(u: Tensor) -> Tensor:
         return pull(u)[0].detach()

@@ -129,7 +129,7 @@ def landscape(
     generator = torch.Generator().manual_seed(seed)
     directions = [filter_normalised(network, generator) for _ in range(dimensions)]
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    half = torch.linspace(0, radius, points // 2 + 1, dtype=torch.float64)
+    half = torch.linspace(0, radius, points // 2 + 1, dtype=torch.float64, device="cpu")
     coordinates = torch.cat([-half.flip(0)[:-1], half])  # symmetric, and exactly 0 in the middle
     places = torch.cartesian_prod(*[coordinates] * dimensions).reshape(-1, dimensions).tolist()
     losses: list[float] = []
@@ -142,7 +142,9 @@ def landscape(
                 for name, weight in weights.items()
             }
             losses.append(loss_at(moved).item())
-    return Landscape(coordinates, torch.tensor(losses, dtype=torch.float64).reshape([points] * dimensions), seed)
+    return Landscape(
+        coordinates, torch.tensor(losses, dtype=torch.float64, device="cpu").reshape([points] * dimensions), seed
+    )
 
 
 def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[str, Tensor]:
@@ -163,7 +165,7 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
         if "bias" in name.rpartition(".")[2] or not _holds_filters(owners[parameter], weight):
             direction[name] = torch.zeros_like(weight)
             continue
-        random = torch.randn(weight.shape, generator=generator, dtype=torch.float64).to(weight)
+        random = torch.randn(weight.shape, generator=generator, dtype=torch.float64, device="cpu").to(weight)
         direction[name] = random * (_filter_norms(owners[parameter], weight) / _filter_norms(owners[parameter], random))
     if not any(step.any() for step in direction.values()):
         raise UnseenError(*worded("no-filters"))

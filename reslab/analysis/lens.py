@@ -55,7 +55,7 @@ class Lens(Result):
         """Return a row per depth: loss, error, and the share of the images whose answer is settled."""
         import pandas as pd
 
-        depths = torch.arange(len(self.logits))
+        depths = torch.arange(len(self.logits), device="cpu")
         columns = {
             "loss": self.loss.tolist(),
             "error": self.error.tolist(),

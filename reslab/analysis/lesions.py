@@ -93,7 +93,7 @@ def lesions(
         while "resample" in kinds and len(images) % batch == 1:
             batch -= 1  # so that the last batch has more than one image
         means = _means(fast, images, labels, batch) if "mean" in kinds else {}
-        total = torch.zeros(len(kinds) * n + 1, 4, dtype=torch.float64)
+        total = torch.zeros(len(kinds) * n + 1, 4, dtype=torch.float64, device="cpu")
         for done, x, y in batches(images, labels, batch):
             circle = _circle(len(x), generator).to(x.device)
             outputs = to_the_end(fast, 0, fast.stem(x))
@@ -140,7 +140,7 @@ def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> dict[tuple
 
 def _circle(count: int, generator: torch.Generator) -> Tensor:
     """Return for each image the next in a random circle of all of them."""
-    order = torch.randperm(count, generator=generator)
+    order = torch.randperm(count, generator=generator, device="cpu")
     return torch.empty_like(order).scatter_(0, order, order.roll(1))
 
 
@@ -155,4 +155,4 @@ def _read(outputs: Tensor, whole: Tensor, labels: Tensor, loss: Loss, metric: Me
         divergence = each.masked_fill(before == -torch.inf, 0).sum().item() / len(labels)  # 0 log 0 is 0
     if metric is not None:
         extra = float(metric(outputs, labels))
-    return torch.tensor([value, error, divergence, extra], dtype=torch.float64)
+    return torch.tensor([value, error, divergence, extra], dtype=torch.float64, device="cpu")

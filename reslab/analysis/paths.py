@@ -50,7 +50,7 @@ class PathSpectrum(Result):
     @property
     def mean_length(self) -> float:
         """Return the mean path length, weighted by gradient norm."""
-        return float((self.share.cpu() * torch.arange(len(self.norm))).sum())
+        return float((self.share.cpu() * torch.arange(len(self.norm), device="cpu")).sum())
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per length: the number of paths, the norm of their gradient and its share."""
@@ -98,7 +98,7 @@ class SampledPaths(Result):
         """Return norm × number of paths, as in their Fig. 6 (c): an upper bound on the norm of the paths' sum, up to
         sampling.
         """
-        return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64)
+        return self.norm.cpu().double() * torch.tensor(self.paths, dtype=torch.float64, device="cpu")
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row per length."""
@@ -244,7 +244,7 @@ def sample_paths(
         links, gradient = _record(view, images, labels, loss)
         for length in each(lengths, "sampled-paths", progress):
             draw = [
-                _along(links, gradient, set(torch.randperm(n, generator=generator)[:length].tolist()))
+                _along(links, gradient, set(torch.randperm(n, generator=generator, device="cpu")[:length].tolist()))
                 for _ in range(draws)
             ]
             norms.append(_mean_norm(torch.stack(draw).flatten(2)).mean())

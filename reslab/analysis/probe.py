@@ -103,10 +103,10 @@ def probe(
             for index, (kept, given) in enumerate(zip(features, outputs(view, x), strict=True)):
                 kept.append(_averaged(view.modules_of(index), given.double()))
             progress("probe", done, len(images))
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).to(images.device)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed), device="cpu").to(images.device)
     fit, held = order.tensor_split(2)
     errors = [_error(torch.cat(kept), labels, fit, held, ridge) for kept in features]
-    return Probes(view.blocks, torch.tensor(errors, dtype=torch.float64), len(held))
+    return Probes(view.blocks, torch.tensor(errors, dtype=torch.float64, device="cpu"), len(held))
 
 
 def _averaged(modules: Sequence[nn.Module], output: Tensor) -> Tensor:

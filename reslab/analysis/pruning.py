@@ -128,7 +128,7 @@ def prune(
 
 def _losses_without(fast: View, gates: Tensor, images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
     """Return the loss without each further block, `[n]`; infinite for those already removed."""
-    total = torch.zeros(len(fast), dtype=torch.float64)
+    total = torch.zeros(len(fast), dtype=torch.float64, device="cpu")
     total[gates.cpu() == 0] = torch.inf
     for _, x, y in batches(images, labels, batch):
         live = fast.stem(x)
@@ -144,12 +144,12 @@ def _losses_without(fast: View, gates: Tensor, images: Tensor, labels: Tensor, b
 
 def _read(fast: View, order: Sequence[int], images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
     """Return loss and error with 0, 1, 2, … blocks removed, `[k + 1, 2]`."""
-    total = torch.zeros(len(order) + 1, 2, dtype=torch.float64)
+    total = torch.zeros(len(order) + 1, 2, dtype=torch.float64, device="cpu")
     for _, x, y in batches(images, labels, batch):
         gates = torch.ones(len(fast), device=images.device)
         for gone in range(len(order) + 1):
             gates[list(order[:gone])] = 0
             outputs = to_the_end(fast, 0, fast.stem(x), gates)
             wrong = wrong_answers(outputs, y) if loss is F.cross_entropy else float("nan")
-            total[gone] += torch.tensor([len(y) * loss_at(loss, outputs, y), wrong], dtype=torch.float64)
+            total[gone] += torch.tensor([len(y) * loss_at(loss, outputs, y), wrong], dtype=torch.float64, device="cpu")
     return total / len(labels)

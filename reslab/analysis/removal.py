@@ -87,7 +87,7 @@ class Damage(Result):
         figure = new_figure()
         axes = figure.subplots()
         if self.correlation is None:
-            x, label = torch.tensor(list(self.amounts)).float()[:, None].expand_as(self.errors), self.what
+            x, label = torch.tensor(list(self.amounts), device="cpu").float()[:, None].expand_as(self.errors), self.what
         else:
             x, label = self.correlation, "Kendall's tau of the order of the blocks"
         axes.plot(x.flatten().tolist(), (100 * self.errors).flatten().tolist(), "o", alpha=0.5)
@@ -157,7 +157,7 @@ def remove_each(
     """
     view = as_view(network, images)
     n = len(view)
-    wrong = torch.zeros(n + 1, dtype=torch.int64)
+    wrong = torch.zeros(n + 1, dtype=torch.int64, device="cpu")
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision)
         gates = 1 - torch.eye(n, device=images.device)
@@ -170,7 +170,7 @@ def remove_each(
             wrong[n] += wrong_answers(fast.head(live), y)
             progress("removal", done, len(labels))
     *each, whole = (wrong.double() / len(labels)).tolist()
-    return Removals(view.blocks, whole, torch.tensor(each, dtype=torch.float64))
+    return Removals(view.blocks, whole, torch.tensor(each, dtype=torch.float64, device="cpu"))
 
 
 @analysis(
@@ -219,14 +219,14 @@ def remove_random(
     view = as_view(network, images)
     n = len(view)
     counts = range(1, n + 1, -(-n // 10)) if counts is None else counts
-    if draws < 1 or not counts or not all(0 <= count <= n for count in counts):
+    if draws < 1 or not len(counts) or not all(0 <= count <= n for count in counts):
         raise WrongValueError(*worded("draws-out-of-range", what="counts", blocks=n, given=list(counts), draws=draws))
     generator = torch.Generator().manual_seed(seed)
-    gates = torch.ones(len(counts), draws, n)
+    gates = torch.ones(len(counts), draws, n, device="cpu")
     for row, count in zip(gates, counts, strict=True):
         for draw in row:
-            draw[torch.randperm(n, generator=generator)[:count]] = 0
-    settings = [torch.ones(n), *gates.flatten(0, 1)]
+            draw[torch.randperm(n, generator=generator, device="cpu")[:count]] = 0
+    settings = [torch.ones(n, device="cpu"), *gates.flatten(0, 1)]
 
     def run(fast: View, live: Live, setting: int) -> Tensor:
         for index in range(n):
@@ -235,7 +235,10 @@ def remove_random(
 
     whole, *rest = _sweep(view, images, labels, len(settings), run, precision, "random-removal", progress)
     return Damage(
-        "blocks removed", whole, list(counts), torch.tensor(rest, dtype=torch.float64).reshape(len(counts), draws)
+        "blocks removed",
+        whole,
+        list(counts),
+        torch.tensor(rest, dtype=torch.float64, device="cpu").reshape(len(counts), draws),
     )
 
 
@@ -281,7 +284,7 @@ def reorder(
     view = as_view(network, images)
     if not view.is_chain:
         raise UnseenError(*worded("swaps-need-a-chain"))
-    if draws < 1 or not swaps or min(swaps) < 0:
+    if draws < 1 or not len(swaps) or min(swaps) < 0:
         raise WrongValueError(*worded("swaps-out-of-range", swaps=list(swaps), draws=draws))
     movable = [
         index
@@ -325,10 +328,14 @@ def reorder(
         return fast.head(live._replace(rest=beside[-1]))
 
     whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)
-    taus = torch.tensor([kendall_tau(order) for order in orders[1:]])
+    taus = torch.tensor([kendall_tau(order) for order in orders[1:]], device="cpu")
     shape = len(swaps), draws
     return Damage(
-        "exchanges", whole, list(swaps), torch.tensor(rest, dtype=torch.float64).reshape(shape), taus.reshape(shape)
+        "exchanges",
+        whole,
+        list(swaps),
+        torch.tensor(rest, dtype=torch.float64, device="cpu").reshape(shape),
+        taus.reshape(shape),
     )
 
 
@@ -373,10 +380,10 @@ def kendall_tau(order: Sequence[int]) -> float:
 
 def _exchanged(n: int, groups: Sequence[Sequence[int]], count: int, generator: Generator) -> list[int]:
     order = list(range(n))
-    weights = torch.tensor([float(len(group)) for group in groups])
+    weights = torch.tensor([float(len(group)) for group in groups], device="cpu")
     for _ in range(count):
         group = groups[int(torch.multinomial(weights, 1, generator=generator))]
-        a, b = (group[place] for place in torch.randperm(len(group), generator=generator)[:2].tolist())
+        a, b = (group[place] for place in torch.randperm(len(group), generator=generator, device="cpu")[:2].tolist())
         order[a], order[b] = order[b], order[a]
     return order
 
@@ -392,7 +399,7 @@ def _sweep(
     progress: Progress,
 ) -> list[float]:
     """Return the error of every setting, the first being the unchanged network; the stem is run once per batch."""
-    wrong = torch.zeros(settings, dtype=torch.int64)
+    wrong = torch.zeros(settings, dtype=torch.int64, device="cpu")
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision)
         for done, x, y in batches(images, labels, batch):

@@ -111,13 +111,16 @@ def shapley(
     view = as_view(network, images)
     n = len(view)
     generator = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(n, generator=generator).tolist() for _ in range(permutations)]
-    gains, ends = torch.zeros(permutations, n, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    orders = [torch.randperm(n, generator=generator, device="cpu").tolist() for _ in range(permutations)]
+    gains, ends = (
+        torch.zeros(permutations, n, dtype=torch.float64, device="cpu"),
+        torch.zeros(2, dtype=torch.float64, device="cpu"),
+    )
     with torch.inference_mode():
         fast, batch = prepared(view, images, labels, precision, loss)
         for done, x, y in batches(images, labels, batch):
             for place, order in enumerate(orders):
-                losses = torch.tensor(_losses(fast, x, y, order, loss), dtype=torch.float64) * len(y)
+                losses = torch.tensor(_losses(fast, x, y, order, loss), dtype=torch.float64, device="cpu") * len(y)
                 gains[place, order] -= losses.diff()
                 ends += losses[[0, -1]] / permutations
                 progress("shapley", (done - len(y)) * permutations + (place + 1) * len(y), len(labels) * permutations)

@@ -171,7 +171,7 @@ def block_worth(
         batch = batch_of(view, images)
         measures["first order"] = -_gradient(view, images, labels, batch, loss)
         measures["turn"], measures["ratio"] = _geometry(view, images, labels, batch)
-        measures["macs"] = _macs(view, images[:1])
+        measures["macs"] = _macs(view, images)
     if permutations:
         values = shapley(
             view,
@@ -185,13 +185,13 @@ def block_worth(
         )
         measures |= {"shapley": values.values, "shapley error": values.standard_error}
     counts = [sum(map(Tensor.numel, view.parameters_of(index))) for index in range(n)]
-    measures["parameters"] = torch.tensor(counts, dtype=torch.float64)
+    measures["parameters"] = torch.tensor(counts, dtype=torch.float64, device="cpu")
     return Worth(view.blocks, measures, found.whole.loss.item(), found.whole.error.item())
 
 
 def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss) -> Tensor:
     """Return dL/dg, `[n]`, of the mean loss over all images."""
-    total = torch.zeros(len(view), dtype=torch.float64)
+    total = torch.zeros(len(view), dtype=torch.float64, device="cpu")
     for _, x, y in batches(images, labels, batch):
         total += len(y) * importance(view, x, y, loss=loss).gradient.double().cpu()
     return total / len(images)
@@ -201,7 +201,7 @@ def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss
 def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
     """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images."""
     view.check_images_first()
-    total = torch.zeros(2, len(view), dtype=torch.float64)
+    total = torch.zeros(2, len(view), dtype=torch.float64, device="cpu")
     for _, x, _ in batches(images, labels, batch):
         for index, (taken, beside, live) in enumerate(entered(view, x)):
             given = view.module(index, taken.clone(), beside)
@@ -222,11 +222,20 @@ def _turn_and_ratio(taken: Tensor, given: Tensor, added: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _macs(view: View, image: Tensor) -> Tensor:
-    """Return the multiply-adds of every block for one image; attention's are those of its matrix products."""
+def _macs(view: View, images: Tensor) -> Tensor:
+    """Return the multiply-adds of every block for one image; attention's are those of its matrix products. Where the
+    network takes no image alone, as by batch statistics, they are half of those for two.
+    """
+    try:
+        return _counted(view, images[:1])
+    except Exception:
+        return _counted(view, images[:2]) / 2
+
+
+def _counted(view: View, images: Tensor) -> Tensor:
     found = []
-    for index, (taken, beside, _) in enumerate(entered(view, image)):
+    for index, (taken, beside, _) in enumerate(entered(view, images)):
         with FlopCounter() as counter:
             view.module(index, taken, beside)
         found.append(counter.macs)
-    return torch.tensor(found, dtype=torch.float64)
+    return torch.tensor(found, dtype=torch.float64, device="cpu")

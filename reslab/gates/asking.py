@@ -1,7 +1,7 @@
 """Arguments of a view, by name or number of its blocks: gates, and replacements of branches."""
 
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -46,15 +46,16 @@ def index_of(blocks: Sequence[Block], which: Which) -> int:
     return place
 
 
-def indices_of(blocks: Sequence[Block], which: Collection[Which] | Literal["all"]) -> list[int]:
-    """Return the numbers of some blocks, or of all, ascending.
+def indices_of(blocks: Sequence[Block], which: Collection[Which] | Which) -> list[int]:
+    """Return the numbers of some blocks, of one, or of "all", ascending.
 
     Raises:
         UserError: if there is no such block.
     """
     if which == "all":
         return list(range(len(blocks)))
-    return sorted({index_of(blocks, one) for one in ((which,) if isinstance(which, str) else which)})
+    several = which if isinstance(which, Iterable) and not isinstance(which, str) else (which,)
+    return sorted({index_of(blocks, each) for each in several})
 
 
 def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: torch.device) -> Tensor:
@@ -66,11 +67,9 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
     n = len(blocks)
     gates = _of_named(blocks, asked, device) if isinstance(asked, Mapping) else asked
     if not isinstance(gates, Tensor) or not gates.is_floating_point():
-        raise WrongValueError(f"gates must be a float tensor of shape [{n}] or [{n}, {batch}]")
+        raise WrongValueError(*worded("gates-of-no-floats", blocks=n, batch=batch))
     if gates.shape != (n,) and gates.shape != (n, batch):
-        raise MismatchError(
-            f"gates have shape {list(gates.shape)}; this network has {n} blocks, so expected [{n}] or [{n}, {batch}]"
-        )
+        raise MismatchError(*worded("gates-of-other-shape", shape=list(gates.shape), blocks=n, batch=batch))
     return gates
 
 
@@ -87,7 +86,7 @@ def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], de
         return torch.stack(torch.broadcast_tensors(*rows))
     except RuntimeError as error:
         shapes = ", ".join(sorted({str(list(row.shape)) for row in rows}))
-        raise MismatchError(f"each gate must be a number or a tensor [B] with the same B; got {shapes}") from error
+        raise MismatchError(*worded("gates-of-two-batches", shapes=shapes)) from error
 
 
 def replacing(what: Replacement, at: str) -> Standing:
@@ -102,7 +101,7 @@ def replacing(what: Replacement, at: str) -> Standing:
         return lambda branch, _: branch.mean(0, keepdim=True)
     if callable(what):
         return _giving_a_tensor(what, at)
-    raise WrongValueError(f'{at} can be replaced by a tensor, "mean" or a function of its branch; got {what!r}')
+    raise WrongValueError(*worded("no-replacement-of-branch", at=at, given=what))
 
 
 def in_all(value: Callable[[Tensor], Tensor]) -> Standing:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, UnknownNameError, UnseenError, WrongValueError
+from reslab.errors import MismatchError, UnknownNameError, UnseenError, Wording, WrongValueError, worded
 from reslab.gates.inputs import Whole, cloned, tensors_of
 from reslab.gates.tracing import Declarations
 from reslab.state import preserve
@@ -26,10 +26,8 @@ def check_hooks(opened: Mapping[str, nn.Module]) -> None:
     """Reject hooks on modules whose inside is run by the graph, as these hooks would not be called."""
     for name, module in opened.items():
         if has_hooks(module):
-            raise UnseenError(
-                f"{name or 'the network'} ({type(module).__name__}) has a hook that a view would skip, as it runs the "
-                "module's parts; remove the hook, or put it on a layer"
-            )
+            where = name or Wording("the network", "신경망 자체")
+            raise UnseenError(*worded("hook-skipped", name=where, kind=type(module).__name__))
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -48,16 +46,9 @@ def compare(expected: Any, got: Any, declarations: Declarations) -> None:
         if declarations:
             scale, difference = one.abs().max().item(), (one - other).abs().max().item()
             if not difference <= 1e-4 * scale:
-                raise MismatchError(
-                    f"with the declared blocks the output differs from the network's by {difference:.2g} (its "
-                    f"largest value is {scale:.2g}); "
-                    'name what follows the addition third: ("branch", "shortcut", '
-                    '"relu")'
-                )
+                raise MismatchError(*worded("declared-differ", difference=difference, scale=scale))
         elif not same(one, other):
-            raise UnseenError(
-                "the traced graph does not reproduce the network's output; declare its blocks with blocks={…}"
-            )
+            raise UnseenError(*worded("graph-differs"))
 
 
 def check_padding(whole: Whole, expected: Any, example: Any) -> None:
@@ -71,10 +62,7 @@ def check_padding(whole: Whole, expected: Any, example: Any) -> None:
         got = whole.whole(cloned(example))
     for one, other in zip(tensors_of(expected), tensors_of(got), strict=True):
         if not one.is_meta and not (one - other).abs().max().item() <= 1e-2 * one.abs().max().item():
-            raise UnseenError(
-                "torch's own TransformerEncoder returns zeros for what is padded in evaluation mode, and no zeros in "
-                "training mode; make it with enable_nested_tensor=False"
-            )
+            raise UnseenError(*worded("zeros-for-padding"))
 
 
 def same(one: Tensor, other: Tensor) -> bool:
@@ -90,11 +78,9 @@ def check_declarations(network: nn.Module, declarations: Declarations) -> None:
     modules = dict(network.named_modules())
     for block, names in declarations.items():
         if block not in modules:
-            raise UnknownNameError(f"declared block {block!r} is not a module of the network")
+            raise UnknownNameError(*worded("no-declared-block", block=block))
         if len(names) not in (2, 3):
-            raise WrongValueError(
-                f'block {block!r}: expected ("branch", "shortcut") or ("branch", "shortcut", "after"), got {names!r}'
-            )
+            raise WrongValueError(*worded("not-a-declaration", block=block, names=names))
         for name in names:
             if name is not None and f"{block}.{name}" not in modules:
-                raise UnknownNameError(f"declared block {block!r} has no module {name!r}")
+                raise UnknownNameError(*worded("no-module-of-declared", block=block, name=name))

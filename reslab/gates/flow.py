@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import fx
 
-from reslab.gates.following import check, shapes_of
+from reslab.gates.following import check, check_content, shapes_of
 from reslab.gates.inputs import part
 from reslab.gates.writing import name_of
 
@@ -84,12 +84,22 @@ NEW = ("new_", "zeros_like", "ones_like", "empty_like", "full_like", "rand_like"
 
 def is_of_shape(node: fx.Node) -> bool:
     """Return whether a value is read off the shape of another, or checks it."""
-    if node.target in (check, shapes_of, bool, int, float, len, operator.index):
+    if node.target in (check, check_content, shapes_of, bool, int, float, len, operator.index):
         return True
     if node.op == "call_function" and node.target is getattr:
         return node.args[1] in ("shape", "device", "dtype", "ndim")
     name = name_of(node).removeprefix("aten.")
     return node.op != "call_module" and name.startswith(("size", "dim", "numel", *NEW))
+
+
+def has_content(node: fx.Node) -> bool:
+    """Return whether a value comes from what parameters or buffers hold, and not from their shapes alone."""
+
+    def back(node: fx.Node) -> list[fx.Node]:
+        return [source for source in node.all_input_nodes if not is_of_shape(source)]
+
+    held = (each for each in reached([node], back) if each.op == "get_attr")
+    return not is_of_shape(node) and any(not str(each.target).startswith("_tensor_constant") for each in held)
 
 
 def immediate_dominators(sources: Mapping[fx.Node, list[fx.Node]]) -> dict[fx.Node, fx.Node]:

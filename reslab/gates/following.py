@@ -41,7 +41,9 @@ class Sketch:
 
     def few(self) -> Tensor:
         """Return two of such a batch at most, all of them zeros."""
-        return torch.zeros((*(min(size, 2) for size in self.shape[:1]), *self.shape[1:]), dtype=self.dtype)
+        return torch.zeros(
+            (*(min(size, 2) for size in self.shape[:1]), *self.shape[1:]), dtype=self.dtype, device=self.device
+        )
 
 
 def sketched(example: Any) -> Any:
@@ -73,6 +75,16 @@ def check(value: Any, expected: Any, where: str, example: str, given: Any) -> No
         raise MismatchError(*worded("branches-on-shape", where=where, example=example, given=given))
 
 
+def check_content(value: Any, expected: Any, where: str) -> None:
+    """Reject a parameter or buffer by whose value the network would take another path than when it was viewed.
+
+    Raises:
+        UserError: if `value`, computed from it, differs from what it was.
+    """
+    if value != expected:
+        raise MismatchError(*worded("branches-on-content", where=where))
+
+
 def check_no_autocast(device: str, where: str) -> None:
     """Reject autocast on a device, where the network turns it off.
 
@@ -80,9 +92,7 @@ def check_no_autocast(device: str, where: str) -> None:
         UserError: if it is on.
     """
     if torch.is_autocast_enabled(device):
-        raise MismatchError(
-            f"the network turns autocast off in a part{where}, which a view does not; run the view without autocast"
-        )
+        raise MismatchError(*worded("autocast-off", where=where))
 
 
 class UnknownError(Exception):
@@ -190,7 +200,7 @@ class Known:
     def _run(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
             return self.example
-        if node.target in (check, setattr):
+        if node.target in (check, check_content, setattr):
             return None
         try:
             if any(isinstance(self.values[source], UnknownError) for source in node.all_input_nodes):

@@ -1,5 +1,6 @@
 """Gates, and their insertion on the branch of every block of a traced graph."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -83,7 +84,8 @@ def _replaced(branch: Tensor, setting: Setting, index: int, number: int = 0) -> 
         return branch
     value = replacement(branch, number)
     if not fits(value, branch):
-        raise MismatchError(f"block number {index} adds {list(branch.shape)}, which {list(value.shape)} cannot replace")
+        adds, given = list(branch.shape), list(value.shape)
+        raise MismatchError(*worded("no-replacement-of-shape", index=index, adds=adds, given=given))
     return value.to(branch).expand_as(branch).clone()
 
 
@@ -116,10 +118,7 @@ def option_a(x: Tensor, like: Tensor) -> Tensor:
     strided = x[places]
     padded = F.pad(strided, (0, 0) * len(steps) + (0, max(0, like.shape[1] - x.shape[1])))
     if padded.shape != like.shape:
-        raise MismatchError(
-            f"a unit from {list(x.shape)} to {list(like.shape)} cannot be removed: striding and zero channels do not "
-            "turn one shape into the other"
-        )
+        raise MismatchError(*worded("no-unit-to-remove", before=list(x.shape), after=list(like.shape)))
     return padded
 
 
@@ -147,14 +146,14 @@ def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) 
     graph = traced.graph
     if block.kind == "add":
         for number, branch in enumerate(block.branches):
-            user = _summing(block.end, branch)
+            user = _summing(block, branch)
             with graph.inserting_before(user):
                 user.replace_input_with(branch, graph.call_function(gated, (branch, gates, index, number)))
-        call = traced.calls.get(f"network.{block.name}")
         order = list(graph.nodes).index
+        path = re.sub(r"\[\d+\]$", "", f"network.{block.name}")  # of a module that is called several times
+        calls = [call for call in traced.all_calls.get(path, ()) if call.input is block.input]
         # else it is the branch alone
-        whole = call is not None and call.input is block.input and order(call.output) >= order(block.end)
-        output = call.output if call is not None and whole else block.end
+        output = next((call.output for call in calls if order(call.output) >= order(block.end)), block.end)
         return Place(block.input, block.shortcut, block.branches, block.end, output, block.plain)
     (branch,) = block.branches
     with graph.inserting_after(branch):
@@ -166,9 +165,10 @@ def _gate(traced: tracing.Traced, block: Candidate, gates: fx.Node, index: int) 
     return Place(block.input, block.shortcut, block.branches, end, end, plain=False)
 
 
-def _summing(end: fx.Node, term: fx.Node) -> fx.Node:
-    """Return the addition that takes the term, in a sum that ends at `end`."""
-    pending = [end]
+def _summing(block: Candidate, term: fx.Node) -> fx.Node:
+    """Return the addition of a block that takes the term; its other terms may come from that one."""
+    terms, pending = {block.shortcut, *block.branches}, [block.end]
     while term not in pending[0].all_input_nodes:
-        pending += pending.pop(0).all_input_nodes
+        below = pending.pop(0).all_input_nodes
+        pending += [node for node in below if node not in terms and node.target is not gated]
     return pending[0]

@@ -2,14 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from reslab.errors import UnknownNameError
+from reslab.errors import MismatchError, UnknownNameError, Wording, worded
 
 Output = str | int | None
 """The choice of one of a network's outputs, by name or position; None for all."""
@@ -64,8 +64,16 @@ pytree.register_pytree_node(Inputs, lambda inputs: ([inputs.parts], None), lambd
 
 
 def count_of(x: Any) -> int:
-    """Return the number of samples of an input: of its first tensor that is more than a number."""
-    return next((len(tensor) for tensor in tensors_of(x) if tensor.dim()), 0)
+    """Return the number of samples of an input: of its first tensor that is more than a number, or the length of a list
+    of such, as detectors take, whose images differ in size.
+    """
+
+    def counts(leaf: Any) -> bool:
+        return isinstance(leaf, list) and bool(leaf) and all(isinstance(each, Tensor) and each.dim() for each in leaf)
+
+    leaves = pytree.tree_leaves(x, is_leaf=counts)
+    found = (len(leaf) for leaf in leaves if counts(leaf) or (isinstance(leaf, Tensor) and leaf.dim()))
+    return next(found, 0)
 
 
 def in_dtype(x: Any, dtype: torch.dtype) -> Any:
@@ -91,6 +99,16 @@ def keys_of(network: nn.Module, example: Any) -> Keys | None:
     except TypeError:
         pass  # then it is one argument
     return None
+
+
+def absent(x: Any, key: int | str) -> None:
+    """Return None, which a part of the input is.
+
+    Raises:
+        UserError: if it is something, where it was None when the network was traced.
+    """
+    if x[key] is not None:
+        raise MismatchError(*worded("given-for-none", key=key))
 
 
 def part(x: Any, key: int | str) -> Any:
@@ -135,11 +153,17 @@ class Whole(nn.Module):
             x = _once(cloned, x)
         if self.keys is None:
             return self.network(x.parts if isinstance(x, Inputs) else x)
-        parts = {key: _once(part, x, key) for key in self.keys}
+        parts = {key: self._part(x, key) for key in self.keys}
         return self.network(
             *(value for key, value in parts.items() if isinstance(key, int)),
             **{key: value for key, value in parts.items() if isinstance(key, str)},
         )
+
+    def _part(self, x: Any, key: int | str) -> Any:
+        if isinstance(x, fx.Proxy) and self.sketch[key] is None:
+            _once(absent, x, key)
+            return None  # also for a forward that asks whether it is
+        return _once(part, x, key)
 
 
 def _once(function: Callable[..., Any], x: Any, *more: Any) -> Any:
@@ -166,8 +190,9 @@ def chosen(outputs: Any, output: Output) -> Any:
         return outputs  # the first of one, where others come in training mode alone
     if isinstance(output, int) and 0 <= output < len(named):
         return list(named.values())[output]
-    known = ", ".join(map(str, named)) or f"one {type(outputs).__name__}"
-    raise UnknownNameError(f"the network has no output {output!r}; it returns {known}")
+    kind = type(outputs).__name__
+    returned = ", ".join(map(str, named)) or Wording(f"one {kind}", f"{kind} 하나")
+    raise UnknownNameError(*worded("no-output", output=output, returned=returned))
 
 
 def outputs_by_name(outputs: Any) -> dict[str | int, Any]:
@@ -177,6 +202,18 @@ def outputs_by_name(outputs: Any) -> dict[str | int, Any]:
     elif is_dataclass(outputs) and not isinstance(outputs, Mapping):
         outputs = vars(outputs)
     return dict(outputs) if isinstance(outputs, Mapping) else {}
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuild:
+    """Makes a value of a class that holds others; an object of a module's class, so that it can be pickled."""
+
+    structure: pytree.TreeSpec
+    __name__ = "rebuild"  # which torch.fx asks a function for
+
+    def __call__(self, leaves: list[Any]) -> Any:
+        """Return the value that holds these."""
+        return pytree.tree_unflatten(leaves, self.structure)
 
 
 def rebuilt(value: Any) -> tuple[Callable[[list[Any]], Any], list[Any]] | None:
@@ -189,10 +226,7 @@ def rebuilt(value: Any) -> tuple[Callable[[list[Any]], Any], list[Any]] | None:
     if not any(isinstance(leaf, fx.Proxy) for leaf in leaves):
         return None
 
-    def rebuild(leaves: list[Any]) -> Any:
-        return pytree.tree_unflatten(leaves, structure)
-
-    return rebuild, leaves
+    return Rebuild(structure), leaves
 
 
 def tensors_of(value: Any) -> list[Tensor]:

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from reslab.errors import MismatchError, UnseenError, told
+from reslab.errors import MismatchError, UnseenError, told, worded
 from reslab.gates import tracing
 from reslab.gates.asking import Replacement, Which
-from reslab.gates.checks import check_declarations, check_hooks, check_padding, compare
+from reslab.gates.checks import check_declarations, check_hooks, check_padding, compare, same
 from reslab.gates.finding import NotSplit
 from reslab.gates.following import shapes_of, sketched
 from reslab.gates.hidden import Additions, fixed_and_hidden
-from reslab.gates.inputs import Output, Whole, cloned, count_of, is_written, tensors_of
+from reslab.gates.inputs import Inputs, Output, Whole, cloned, count_of, is_written, part, tensors_of
 from reslab.gates.parts import PartView, taken
 from reslab.gates.tracing import Declarations
 from reslab.gates.view import View
@@ -75,6 +75,20 @@ def made_view(
             network.eval()
             return function(*given)
 
+    def takes(example: Any) -> bool:
+        try:
+            evaluate(whole.whole, cloned(example))
+        except Exception:
+            return False
+        return True
+
+    def answers_alike(other: Any) -> bool:
+        """Return whether the network's output is the same for another input, as far as it takes that."""
+        if not takes(other):
+            return True
+        given = evaluate(whole.whole, cloned(other))
+        return all(map(same, tensors_of(expected), tensors_of(given)))
+
     if isinstance(example, Mapping):
         example = dict(example)
     whole = Whole(network, sketched(example), output)
@@ -85,7 +99,11 @@ def made_view(
     with told(f"cannot see through this {type(network).__name__}", UnseenError):
         made = _made(whole, example, declarations)
         compare(expected, evaluate(made, example), declarations)
+        if ignored := [key for key in _left_out(made) if not answers_alike(_with_another(example, key))]:
+            raise UnseenError(*worded("input-ignored", key=ignored[0]))
         made.example = _first_two(example)
+        if not takes(made.example):  # as a mask of as many tokens as there are samples
+            made.example = _copied(example)
         ones = torch.ones(len(made), device=tensors_of(example)[0].device)
         compare(expected, evaluate(made, example, ones, _each_by_itself(made)), declarations)
         made.images_first = all(shape[:1] == (count_of(example),) for shape in made.shapes.values())
@@ -153,6 +171,33 @@ def part_view(whole: Whole, example: Any, error: tracing.CannotSeeError) -> View
     raise error
 
 
+def _left_out(made: View) -> list[int | str]:
+    """Return the parts of the input that the graph does not use, as a forward that asks for their class, which is
+    another one while it is traced, may pass them by.
+    """
+    parts = [node for node in made.graph.nodes if node.target is part] if type(made) is View else []
+    return [node.args[1] for node in parts if not node.users]
+
+
+def _with_another(example: Any, key: Any) -> Any:
+    """Return the example with other values in one of its parts; of integers, which may be names, zeros and ones."""
+
+    def other(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor):
+            return leaf
+        if leaf.dtype == torch.bool:
+            return ~leaf
+        return leaf + 1 if leaf.is_floating_point() else 1 - leaf.clamp(0, 1)
+
+    parts = example.parts if isinstance(example, Inputs) else example
+    changed = {**dict(parts if isinstance(parts, Mapping) else enumerate(parts)), key: tree_map(other, parts[key])}
+    return changed if isinstance(parts, Mapping) else tuple(changed.values())
+
+
+def _copied(example: Any) -> Any:
+    return tree_map(lambda leaf: leaf.detach().clone() if isinstance(leaf, Tensor) else leaf, example)
+
+
 def _first_two(example: Any) -> Any:
     """Return copies of the example's first two samples: of what has as many in front as its first tensor, and not in a
     list, which is of samples that differ in shape.
@@ -161,7 +206,7 @@ def _first_two(example: Any) -> Any:
 
     def some(leaf: Any) -> Any:
         if isinstance(leaf, list):
-            return tree_map(lambda part: part.detach().clone() if isinstance(part, Tensor) else part, leaf)
+            return _copied(leaf)
         if not isinstance(leaf, Tensor):
             return leaf
         return (leaf.detach()[:2] if leaf.dim() and len(leaf) == count else leaf.detach()).clone()

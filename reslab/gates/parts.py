@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 from reslab.gates import tracing
 from reslab.gates.asking import Which
 from reslab.gates.checks import check_hooks
@@ -59,12 +59,12 @@ class PartView(View):
 
     def without(self, *which: Which) -> Smaller:
         """Raise UserError, as the network around the part is not a graph."""
-        raise UnseenError(f"{self.why}; remove blocks from the part alone: view(network.{self.part}, …).without(…)")
+        raise UnseenError(*worded("blocks-of-part-alone", why=self.why, part=self.part))
 
     @property
     def graph(self) -> fx.Graph:
         """Raise UserError, as only the part can be viewed."""
-        raise UnseenError(f"{self.why}; view its part alone: view(network.{self.part}, …)")
+        raise UnseenError(*worded("part-alone", why=self.why, part=self.part))
 
     def stem(self, x: Any) -> Live:
         """Return the live values before the first block, and the network's input, on which the network is run again at
@@ -74,7 +74,7 @@ class PartView(View):
             UserError: in training mode, as everything before the part would be run twice.
         """
         if self.network.training:
-            raise UnseenError(f"{self.why}; it can be run block by block only in evaluation mode")
+            raise UnseenError(*worded("part-in-training", why=self.why))
         check_hooks(self._opened)
 
         def stop(*args: Any, **kwargs: Any) -> None:
@@ -85,7 +85,7 @@ class PartView(View):
         except _ReachedError as reached:
             live = self.inner.stem(reached.value)
             return live._replace(rest=(*live.rest, x))
-        raise UnseenError(f"{self.part} is not reached")
+        raise UnseenError(*worded("part-not-reached", part=self.part))
 
     def block(self, index: int, live: Live, gates: Gates = None) -> Live:
         """Run block `index` under the gates of all blocks."""

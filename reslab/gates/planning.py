@@ -177,8 +177,8 @@ def make_plan(traced: tracing.Traced, hidden: Sequence[NotSplit] = ()) -> Plan:
     found = finder.blocks(hidden=bool(hidden))
     not_split = [*finder.not_split, *hidden]
     if not found and not_split:
-        others = f" (and {len(not_split) - 1} others like it)" if len(not_split) > 1 else ""
-        raise UnseenError(f"nothing is left to gate: {not_split[0]}{others}")
+        others = worded("others-not-split", count=len(not_split) - 1) if len(not_split) > 1 else ""
+        raise UnseenError(*worded("nothing-to-gate", place=not_split[0], others=others))
     if not found:
         raise UnseenError(*worded("no-blocks"))
     graph = traced.graph

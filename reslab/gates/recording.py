@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from jaxtyping import Shaped
 from torch import Tensor, fx, nn
 
-from reslab.errors import UnseenError
+from reslab.errors import UnseenError, worded
 from reslab.gates.following import Runner
 from reslab.gates.gating import Gates, Place
 from reslab.gates.planning import Plan
@@ -76,7 +76,7 @@ def record(root: nn.Module, plan: Plan, x: Any, gates: Gates, indices: Sequence[
     places = {plan.blocks[index].name: plan.places[index] for index in indices}
     for name, place in places.items():
         if len(place.branches) > 1 and not place.plain:
-            raise UnseenError(f"block {name} has several branches and is not a plain sum of them")
+            raise UnseenError(*worded("several-branches", name=name))
     recorder = Recorder(root, plan.graph, [node for place in places.values() for node in _nodes(place)])
     output = recorder.run(x, gates)
     return Stream(output, {name: _values(place, recorder.values) for name, place in places.items()})

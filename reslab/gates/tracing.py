@@ -16,13 +16,15 @@ from torch.fx.proxy import TraceError
 from torch.nn.utils.parametrize import type_before_parametrizations
 from torch.utils._pytree import tree_leaves, tree_map
 
-from reslab.errors import MismatchError, UnseenError, UserError
+from reslab.errors import MismatchError, UnseenError, UserError, worded
+from reslab.gates import flow
 from reslab.gates.following import (
     Followed,
     Known,
     Sketch,
     UnknownError,
     check,
+    check_content,
     check_no_autocast,
     is_of_network,
     line_of_network,
@@ -67,6 +69,7 @@ class Traced(NamedTuple):
 
     graph: fx.Graph
     calls: dict[str, Call]  # modules called once, on one value
+    all_calls: dict[str, list[Call]]
     types: dict[str, type[nn.Module]]
     leaves: dict[str, Leaf]  # modules that cannot be traced
     declared: dict[str, fx.Node]  # the addition of each declared block
@@ -154,14 +157,11 @@ class Tracer(fx.Tracer):
             for values, before in held:  # where a forward has put traced ones, which no run can use
                 values.update(before)
         if drew:
-            raise UnseenError(
-                "the network draws random numbers in a forward that is traced; move this into a separate module "
-                "that reads self.training"
-            )
+            raise UnseenError(*worded("random-in-forward"))
         _give_shapes(graph)
         _make_anew(graph, root)
         once = {path: calls[0] for path, calls in self.calls.items() if len(calls) == 1}
-        return Traced(graph, once, self.types, self.leaves, self.declared, self._so_far())
+        return Traced(graph, once, self.calls, self.types, self.leaves, self.declared, self._so_far())
 
     def create_proxy(self, kind: str, *arguments: Any, **more: Any) -> Any:
         """Record an operation, and where gradients are off, that its result has none.
@@ -260,7 +260,7 @@ class Tracer(fx.Tracer):
     def _declared_call(self, m: nn.Module, path: str, names: tuple[str | None, ...], args: tuple[Any, ...]) -> Any:
         branch, shortcut, *after = (None if name is None else m.get_submodule(name) for name in names)
         if branch is None or len(args) != 1:
-            raise MismatchError(f"a declared block must have one input and a branch: {path.removeprefix('network.')}")
+            raise MismatchError(*worded("declared-of-one-input", path=path.removeprefix("network.")))
         total = (args[0] if shortcut is None else shortcut(args[0])) + branch(args[0])
         self.declared[path] = total.node
         return after[0](total) if after and after[0] is not None else total
@@ -305,6 +305,9 @@ class Tracer(fx.Tracer):
             reading = self.create_node("call_function", read, (value.node,), {})
             example = str(shapes_of(self.root.sketch))
             self.create_node("call_function", check, (reading, told, line_of_network(), example), {})
+        elif flow.has_content(value.node):
+            reading = self.create_node("call_function", read, (value.node,), {})
+            self.create_node("call_function", check_content, (reading, told, line_of_network()), {})
         return told
 
     def _so_far(self) -> Known:

@@ -6,7 +6,7 @@ ancestor. The shorter side is the shortcut, the longer one the branch.
 
 from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float, Shaped
@@ -99,7 +99,7 @@ class View(Whole):
     def run(
         self,
         x: Any,
-        keep: Collection[Which] | Literal["all"] = "all",
+        keep: Collection[Which] | Which = "all",
         *,
         gates: AskedGates | None = None,
         replace: Mapping[Which, Replacement] | None = None,
@@ -151,7 +151,7 @@ class View(Whole):
 
         return in_all(value)
 
-    def gates(self, *, off: Collection[Which] = ()) -> Float[Tensor, "n"]:
+    def gates(self, *, off: Collection[Which] | Which = ()) -> Float[Tensor, "n"]:
         """Return gates `[n]`: 0 for the blocks that are off, 1 for the others.
 
         Raises:
@@ -336,10 +336,7 @@ class View(Whole):
             with preserve(self.network):
                 made = make_plan(tracing.trace(self, self.declarations, self.fixed), self.hidden)
             if any(_kinds(made) != _kinds(other) for other in self._plans.values()):
-                raise UnseenError(
-                    "the network has other blocks in training mode than in evaluation mode, so a gate would stand for "
-                    "another one; have its forward run the same blocks in both"
-                )
+                raise UnseenError(*worded("blocks-of-two-modes"))
             self._plans[modes] = made
             adopt_constants(self)
         return self._plans[modes]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
-from reslab.errors import UnseenError, first_few
+from reslab.errors import UnseenError, few, worded
 from reslab.gates import flow
 from reslab.gates.checks import same
 from reslab.gates.gating import without_gate
@@ -79,22 +79,16 @@ def without(view: "View", indices: Sequence[int]) -> Smaller:
     plan = view.plan
     for index in indices:
         if not plan.places[index].plain:
-            name = plan.blocks[index].name
-            raise UnseenError(f"block {name} is not a plain sum of a shortcut and a branch, so it cannot be removed")
+            raise UnseenError(*worded("no-plain-sum-to-remove", name=plan.blocks[index].name))
     if view.fixed:
-        raise UnseenError(
-            f"{first_few(view.fixed)} computes something else in training mode, so no single graph is the network"
-        )
+        raise UnseenError(*worded("no-single-graph", names=few(view.fixed)))
     graph = _cut(view, indices)
     twin, parts, unsaved = copied(view.network), {}, set()
     for node in graph.nodes:
         if node.op in ("call_module", "get_attr"):
             path = str(node.target).removeprefix("network.")
             if path == "network":
-                raise UnseenError(
-                    f"this {type(view.network).__name__} writes buffers of its own in its forward, which no copy of "
-                    "its graph can do"
-                )
+                raise UnseenError(*worded("writes-own-buffers", kind=type(view.network).__name__))
             owner: Any = twin if path != node.target else view
             parts[path] = attrgetter(path)(owner)
             if node.op == "get_attr" and _is_unsaved(owner, path):
@@ -114,8 +108,8 @@ def _compare(made: Smaller, view: "View", indices: Sequence[int]) -> None:
         x = _anything(view.example)
         expected, got = (tensors_of(one) for one in (view.eval()(x, view.gates(off=indices)), made.eval()(x)))
     if not all(same(one, other) for one, other in zip(expected, got, strict=True)):
-        names = first_few([view.blocks[index].name for index in indices])
-        raise UnseenError(f"a branch of {names} changes its input in place, so it cannot be removed")
+        names = few([view.blocks[index].name for index in indices])
+        raise UnseenError(*worded("branch-in-place", names=names))
 
 
 def _anything(example: Any) -> Any:

@@ -138,6 +138,27 @@ def test_other_peoples_networks_and_small_images() -> None:
     assert frame["below_one"].isna().all() and (frame["largest"] >= frame["smallest"]).all()
 
 
+def test_a_block_that_is_called_again_has_its_last_relu_each_time() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block = nn.Conv2d(1, 4, 3, padding=1), torchvision.models.resnet.BasicBlock(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            for _ in range(3):
+                x = self.block(x)
+            return x  # type: ignore[no-any-return]  # modules return Any
+
+    torch.manual_seed(0)
+    network, x = Recurrent().eval(), torch.randn(1, 1, 5, 5)
+    found = jacobian(network, x)
+    passed = network.stem(x)
+    for block in found.blocks:
+        passed = network.block(passed)
+        assert block.zero_rows.item() == pytest.approx((passed == 0).double().mean().item()) != 0
+
+
 def test_the_figure_and_the_table_show_themselves() -> None:
     result = jacobian(small(), torch.randn(2, 1, 4, 4))
     assert len(result.to_frame()) == 3 * 2

@@ -24,6 +24,18 @@ def by_hand(network: nn.Sequential, image: Tensor, label: Tensor) -> tuple[list[
     return cosines, ratios
 
 
+def test_where_a_length_is_zero_there_is_no_direction() -> None:
+    network = toy_network(2)
+    last = network[0].get_submodule("branch")
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    x = torch.randn(3, 3, dtype=torch.float64)
+    x[1] = 0
+    found = direction(network, x, torch.arange(3))
+    assert found.cosine[0].isnan().all() and found.ratio[0].isnan().tolist() == [False, True, False]
+    assert found.ratio[0, 0] == 0 and not found.ratio.isinf().any()
+
+
 def test_the_cosines_are_those_of_autograd_image_by_image() -> None:
     network, x, y = toy_network(5), torch.randn(7, 3, dtype=torch.float64), torch.randint(3, (7,))
     found = direction(network, x, y)

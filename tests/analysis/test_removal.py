@@ -1,5 +1,6 @@
 """Removal and exchange of blocks, against evaluation the plain way."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import refused
@@ -99,7 +100,7 @@ def test_the_fast_copy_gates_the_networks_branches(place: int) -> None:
 @pytest.mark.slow  # 2 s
 def test_removing_none_and_all(trained: tuple[nn.Module, Tensor, Tensor]) -> None:
     network, images, labels = trained
-    result = remove_random(network, images, labels, counts=[0, 9], draws=2)
+    result = remove_random(network, images, labels, counts=np.array([0, 9]), draws=2)  # type: ignore[arg-type]  # also
     assert result.error == 0 and not result.errors[0].any()
     with torch.no_grad():
         everything = error(view(network, images)(images, torch.zeros(9)), labels)

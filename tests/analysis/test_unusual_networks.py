@@ -6,10 +6,12 @@ import queue
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -818,3 +820,26 @@ def test_the_last_image_of_a_batch_of_one_is_not_replaced_by_itself(monkeypatch:
     monkeypatch.setattr("reslab.analysis.lesions.batches", counted)
     lesions(network, torch.randn(21, 4), torch.arange(21) % 4, kinds=["resample"])
     assert sizes == [3] * 7
+
+
+MEASURED: dict[str, Callable[..., Any]] = {
+    "remove_each": reslab.remove_each,
+    "remove_random": partial(reslab.remove_random, draws=2),
+    "importance": reslab.importance,
+    "gradient_flow": reslab.gradient_flow,
+    "path_spectrum": reslab.path_spectrum,
+    "block_worth": partial(reslab.block_worth, permutations=2),
+    "direction": reslab.direction,
+    "jacobian": lambda network, x, y: reslab.jacobian(network, x),
+    "split": lambda network, x, y: reslab.split(network, x),
+}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_what_is_measured_is_the_same_where_torch_makes_tensors_elsewhere(name: str) -> None:
+    network = nn.Sequential(*(Toy(nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))) for _ in range(3))).eval()
+    x, y = torch.randn(6, 4), torch.arange(6) % 4
+    expected = MEASURED[name](network, x, y).to_frame()
+    with torch.device("meta"):
+        found = MEASURED[name](network, x, y).to_frame()
+    pd.testing.assert_frame_equal(found, expected)

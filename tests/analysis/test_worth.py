@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import refused, snapshot
-from helpers_networks import toy_network
+from helpers_networks import Toy, toy_network
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
@@ -174,6 +174,16 @@ def test_a_loss_of_ones_own_and_what_does_not_fit(toy: tuple[nn.Sequential, Tens
         block_worth(gated, x, y[:3])
     with refused(UnseenError):
         block_worth(nn.Linear(3, 3), x.float(), y)
+
+
+def test_multiply_adds_are_those_of_one_image_also_where_none_is_taken_alone() -> None:
+    def network(track: bool) -> nn.Sequential:
+        blocks = (nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3, track_running_stats=track)) for _ in range(2))
+        return nn.Sequential(*(Toy(block) for block in blocks)).eval()
+
+    x, y = torch.randn(6, 3), torch.arange(6) % 3
+    tracked, batchwise = (block_worth(network(track), x, y).measures["macs"] for track in (True, False))
+    assert tracked.tolist() == batchwise.tolist() == [9, 9]
 
 
 values = st.lists(st.integers(-3, 3), min_size=4, max_size=12)

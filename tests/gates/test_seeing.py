@@ -1,6 +1,7 @@
 """What a view sees, and keeps, of forwards as people write them."""
 
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -449,3 +450,157 @@ def test_the_blocks_of_another_head_are_none_of_the_outputs() -> None:
     gated = view(network, x, output="logits")
     assert [block.name for block in gated.blocks] == ["body.0", "body.1"] and gated.is_chain
     assert len(view(network, x)) == 4
+
+
+class Branching(nn.Module):
+    """A sum whose later terms are computed from its earlier ones."""
+
+    def __init__(self, total: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self.f, self.g, self.h, self.total = linear(), linear(), linear(), total
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.total(x, self.f, self.g, self.h)
+
+
+def _from_a_branch(x: Tensor, f: nn.Module, g: nn.Module, h: nn.Module) -> Tensor:
+    a, b = f(x), g(x)
+    return x + a + b + h(a)  # type: ignore[no-any-return]  # modules return Any
+
+
+def _from_both(x: Tensor, f: nn.Module, g: nn.Module, h: nn.Module) -> Tensor:
+    a, b = f(x), g(x)
+    return h(b) + (h(a) + (x + a + b))  # type: ignore[no-any-return]  # modules return Any
+
+
+def _twice(x: Tensor, f: nn.Module, g: nn.Module, h: nn.Module) -> Tensor:
+    a = f(x)
+    return a + (x + a) + h(g(a))  # type: ignore[no-any-return]  # modules return Any
+
+
+@pytest.mark.parametrize("total", [_from_a_branch, _from_both, _twice])
+def test_a_gate_is_on_every_term_of_a_sum_and_on_nothing_that_comes_from_one(total: Callable[..., Tensor]) -> None:
+    block = Branching(total)
+    network = nn.Sequential(linear(), block)
+    gated = view(network, X)
+    before = network[0](X)
+    added = block(before) - before
+    assert len(gated) == 1
+    for gate in (0.0, 0.25, 1.0):
+        torch.testing.assert_close(gated(X, torch.full((1,), gate)), before + gate * added)
+    torch.testing.assert_close(gated.without(gated.blocks[0].name)(X), before)
+
+
+def test_a_path_that_was_chosen_by_a_buffer_is_checked_in_every_run() -> None:
+    class Scheduled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.branch = linear(), linear()
+            self.register_buffer("step", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            scale = 1.0 if self.step / 100 > 0.5 else 0.1
+            return x + scale * self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+
+    network = Scheduled()
+    gated = view(network, X)
+    network.get_buffer("step").fill_(20)
+    assert torch.equal(gated(X), network(X))
+    network.get_buffer("step").fill_(90)
+    with refused(MismatchError, "buffer", "make the view again"):
+        gated(X)
+    assert torch.equal(view(network, X)(X), network(X))
+
+
+def test_an_input_that_a_forward_asks_for_its_class_is_not_ignored() -> None:
+    class Asking(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = linear()
+
+        def forward(self, x: Tensor, mask: Tensor | None = None, unused: Tensor | None = None) -> Tensor:
+            x = 1 * x
+            if isinstance(mask, Tensor):
+                x = x * mask
+            return x + self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+
+    ones = torch.ones(4, 1, dtype=torch.float64)
+    for mask in (ones, ones.bool(), ones.long()):
+        with refused(UnseenError, "'mask'", "isinstance"):
+            view(Asking(), {"x": X, "mask": mask})
+    assert len(view(Asking(), {"x": X, "unused": ones})) == 1
+
+
+class Optional(nn.Module):
+    """A network with an input that may be left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.branch = linear()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, scale: Tensor | None = None) -> Tensor:
+        y = self.branch(x)
+        if mask is not None:
+            y = y * mask
+        return x + y * (1 if scale is None else scale)  # type: ignore[no-any-return]  # modules return Any
+
+
+def test_an_input_may_be_none_as_it_was_in_the_example() -> None:
+    network, scale = Optional(), torch.full((1,), 0.5, dtype=torch.float64)
+    for example in ((X, None, scale), {"x": X, "mask": None, "scale": scale}):
+        gated = view(network, example)
+        assert len(gated) == 1 and torch.equal(gated(example), network(X, None, scale))
+    with refused(MismatchError, "'mask'", "None"):
+        gated({"x": X, "mask": scale, "scale": scale})
+
+
+def test_one_block_may_be_turned_off_by_its_number() -> None:
+    gated = view(Toy(linear()), X)
+    assert torch.equal(gated.gates(off=0), gated.gates(off=[0])) and [*gated.run(X, 0)] == [gated.blocks[0].name]
+
+
+def test_the_images_of_a_list_are_counted() -> None:
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.block = nn.Conv2d(3, 4, 3, padding=1), Toy(nn.Conv2d(4, 4, 3, padding=1))
+
+        def forward(self, images: list[Tensor]) -> Tensor:
+            return self.block(self.stem(torch.stack(images)))  # type: ignore[no-any-return]  # modules return Any
+
+    images = [torch.randn(3, 5, 5), torch.randn(3, 5, 5)]
+    network = Detector()
+    gated = view(network, images)
+    gates = torch.tensor([[0.0, 1.0]])
+    before = network.stem(torch.stack(images))
+    whole = torch.stack([before[0], network.block(before)[1]])
+    torch.testing.assert_close(gated(images, gates), whole)
+
+
+def test_a_mask_of_as_many_tokens_as_there_are_samples_is_kept_whole() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.branch = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x + mask @ self.branch(x)  # type: ignore[no-any-return]  # modules return Any
+
+    example = torch.randn(4, 4, 3), torch.eye(4)
+    gated = view(Masked(), example)
+    assert gated.without(gated.blocks[0].name)(example).equal(example[0])
+
+
+def test_a_smaller_network_with_an_output_of_a_class_is_pickled() -> None:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_heads=2, intermediate_size=8
+    )
+    network = transformers.BertModel(config, add_pooling_layer=False).eval()
+    batch = {"input_ids": torch.arange(10).reshape(2, 5)}
+    gated = view(network, batch)
+    smaller = gated.without(gated.blocks[0].name)
+    again = pickle.loads(pickle.dumps(smaller))
+    assert torch.equal(again(batch).last_hidden_state, smaller(batch).last_hidden_state)
+    assert type(again(batch)) is type(network(**batch))
