@@ -6,7 +6,7 @@ import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -181,10 +181,16 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def suggested(name: str, known: Iterable[str]) -> Wording:
     """Return what `suggest` does in both languages, to follow what was wrong."""
     known = list(known)
-    if near := get_close_matches(name, known, n=1, cutoff=0.6):
-        return meant(repr(near[0]))
+    near = get_close_matches(name, known, n=max(1, len(known)), cutoff=0.6)
+    if near:  # of those as near, the one that begins alike: for resnet2O resnet20, and not resnet32
+        return meant(repr(max(near, key=lambda each: (SequenceMatcher(None, each, name).ratio(), _begins(each, name)))))
     names = ", ".join(known)
     return Wording(f"; known: {names}", f". 있는 것: {names}")
+
+
+def _begins(one: str, other: str) -> int:
+    """Return with how many same letters two names begin."""
+    return max(count for count in range(len(one) + 1) if other.startswith(one[:count]))
 
 
 def at_least(least: int) -> Wording:

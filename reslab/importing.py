@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 
-from reslab.errors import ExistsError, MissingError, told
+from reslab.errors import ExistsError, MissingError, told, worded
 
 _read: dict[Path, bytes] = {}
 """What the files that are modules now held when they were imported."""
@@ -49,10 +49,10 @@ def of_file(file: Path) -> ModuleType:
     """
     path, name = file.resolve(), file.stem.replace(".", "_")  # what is before a dot would be a package
     if not path.is_file():
-        raise MissingError(f"no file {file}; a Python file was expected")
+        raise MissingError(*worded("no-python-file", file=file))
     known = sys.modules.get(name)
     if known is not None and Path(known.__file__ or "").resolve() != path:
-        raise ExistsError(f"a module {name} is imported already; give {file} another name")
+        raise ExistsError(*worded("module-of-that-name", name=name, file=file))
     if known is not None and _read.get(path) == path.read_bytes():
         return known
     spec = importlib.util.spec_from_file_location(name, path)

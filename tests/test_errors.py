@@ -24,6 +24,12 @@ def test_each_kind_of_mistake_has_a_code_of_its_own() -> None:
     )
 
 
+def test_of_names_as_near_the_one_that_begins_alike_is_meant() -> None:
+    assert "'resnet20'" in errors.suggest("resnet2O", ["resnet32", "resnet20", "resnet18"])
+    assert "'resnet18'" in errors.suggest("resnet-18", ["resnet18d", "resnet18"])
+    assert errors.suggest("x", []) == "; known: "
+
+
 @pytest.mark.parametrize("kind", [FailedError, MismatchError])
 def test_what_others_raise_becomes_a_mistake_and_a_mistake_stays_what_it_is(kind: type[UserError]) -> None:
     with pytest.raises(kind) as caught, told("the network fails", kind):

@@ -110,5 +110,5 @@ def _again(record: Record, margins: Mapping[str, float]) -> Record:
     try:
         decided = decide_again(record.claims, margins, record.error_rate)
     except ValueError as error:
-        raise MismatchError(f"these claims cannot be decided again: {error}; run the study again") from error
+        raise MismatchError(*worded("not-decided-again", reason=error)) from error
     return record.model_copy(update={"claims": decided})

@@ -104,7 +104,7 @@ class Items(NamedTuple):
             if held > READ_WHOLE and not hasattr(source, "__len__"):
                 raise WrongValueError(*worded("too-many-to-hold", size=f"{READ_WHOLE / 1e9:.1f} GB"))
         if not batches:
-            raise MissingError("the training data are empty; expected at least ten images")
+            raise MissingError(*worded("no-training-data"))
         images, labels = map(torch.cat, zip(*batches, strict=True))
         return cls(TensorDataset(images, labels), default_collate, len(batches[0][1]))
 
@@ -164,10 +164,7 @@ def _with_length(dataset: Any) -> Any:
         UserError: if it has not.
     """
     if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
-        raise WrongValueError(
-            f"training needs a data set with a length and indices, and this {type(dataset).__name__} has not both; use "
-            "a map-style Dataset with __len__"
-        )
+        raise WrongValueError(*worded("no-indices", kind=type(dataset).__name__))
     return dataset
 
 
@@ -246,12 +243,10 @@ class OwnData:
             UserError: if there are not two or three, or one is empty or has no indices.
         """
         if not isinstance(loaders, tuple | list) or len(loaders) not in (2, 3):
-            raise WrongValueError(
-                "expected data=(train, test) or (train, heldout, test), each a loader, a data set or tensors"
-            )
+            raise WrongValueError(*worded("not-two-or-three"))
         train, *_, test = found = [Items.of(source) for source in loaders]
         if not all(len(each.items) for each in found) or len(train.items) < 10:
-            raise MissingError("your data need at least ten training images and at least one image in every other part")
+            raise MissingError(*worded("too-few-of-own"))
         count = len(train.items)
         order = torch.randperm(count, generator=generator(0, "heldout", 0)).tolist()  # labels may come in any order
         apart = sorted(order[: count // 10]), sorted(order[count // 10 :])

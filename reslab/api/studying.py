@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from reslab import studies
 from reslab.analysis.result import Result, drawn
 from reslab.api.claims import english
-from reslab.errors import Language, MissingError, UnknownNameError, WrongValueError, suggest
+from reslab.errors import Language, MissingError, UnknownNameError, WrongValueError, suggested, worded
 from reslab.executors import local
 from reslab.experiment.directory import Directory
 from reslab.experiment.study import Study as Question
@@ -118,7 +118,7 @@ class Study(Result):
 
         known = read_directory(self.directory).confusions()
         if group not in known:
-            raise UnknownNameError(f"no confusion of the group {group!r}{suggest(group, known)}")
+            raise UnknownNameError(*worded("no-confusion-of-group", group=group, near=suggested(group, known)))
         names = list(known[group].classes)
         return pd.DataFrame(known[group].counts, index=pd.Index(names, name="class"), columns=[*names, "none"])
 
@@ -150,7 +150,7 @@ class Study(Result):
         found = [title for title in known if name is None or name.lower() in title.lower()]
         found.sort(key=lambda title: title.lower() != (name or title).lower())  # the whole title before a part of one
         if not found:
-            raise UnknownNameError(f"no figure {name!r}{suggest(name or '', known)}")
+            raise UnknownNameError(*worded("no-figure", name=name, near=suggested(name or "", known)))
         return draw(known[found[0]], language)
 
     def _repr_html_(self) -> str:
@@ -198,7 +198,7 @@ def study(
     chosen = question_of(question)
     config = chosen.configure(preset, settings)
     if workers is not None and workers < 1:
-        raise WrongValueError(f"workers must be at least 1, got {workers}")
+        raise WrongValueError(*worded("below-one", what="workers", given=workers))
     path = usual_place(chosen.name, preset) if out is None else Path(out)
     directory = Directory(path).prepare(chosen, None if replace else config)
     with shown(progress) as tell:
@@ -225,5 +225,5 @@ def question_of(asked: str | ModuleType | PathLike[str]) -> Question:
     module = asked if isinstance(asked, ModuleType) else of_file(Path(asked))
     found = getattr(module, "STUDY", None)
     if not isinstance(found, Question):
-        raise MissingError(f"{module.__name__} has no STUDY; a study's module must define one")
+        raise MissingError(*worded("no-study-in-module", name=module.__name__))
     return found

@@ -89,9 +89,7 @@ class Run(Result):
         if not ema and not file.is_file():
             raise MissingError(*worded("weights-gone", path=file))
         if not file.is_file():
-            raise MismatchError(
-                f"{self.directory} has no moving average of weights; train with settings={{'ema': 0.999}} to keep one"
-            )
+            raise MismatchError(*worded("no-average-kept", directory=self.directory))
         if self.own is None:
             return build_network(self.config, load_data(self.config.data), weights=file).eval()
         network = copied(self.own)
@@ -199,9 +197,7 @@ def train(
     machine = Machine.of(device, precision, threads=threads)
     if isinstance(network, nn.Module):
         if isinstance(data, str) or options or start is not None:
-            raise WrongValueError(
-                "your own network needs your own data, data=(train_loader, test_loader), and takes no options or start"
-            )
+            raise WrongValueError(*worded("own-network-own-data"))
         if ignored := [name for name in ("augment", "cutout") if (settings or {}).get(name)]:
             raise WrongValueError(*worded("own-augmentation", names=", ".join(ignored)))
         images = own.OwnData.of(data)
@@ -213,9 +209,7 @@ def train(
         _warn_of_old(done, "your data", {})
         return done
     if not isinstance(data, str) or loss is not None:
-        raise WrongValueError(
-            "your own data and loss need your own network: train(my_network, (train_loader, test_loader))"
-        )
+        raise WrongValueError(*worded("own-data-own-network"))
     dataset = checked_data(network, data, options, download)
     chosen = recipe_of(recipe, data, epochs, settings or {})
     begun = None if start is None else start_from(os.fspath(start), network, zero_pad, options)

@@ -117,23 +117,20 @@ def make(run: Path, out: Path, progress: Progress = silent, study: Path | None =
     told = {} if study is None else {"study": _of_study(run, study)}
     folder = trained_on(config.data)
     if folder not in ORIGINS:
-        raise UnknownNameError(
-            f"a card states the origin of its data, and that of {config.data} is unknown; known: {', '.join(ORIGINS)}"
-        )
+        raise UnknownNameError(*worded("origin-unknown", data=config.data, names=", ".join(ORIGINS)))
     model = zoo.named(config.model, config.options)
     if model is None:
-        raise UnknownNameError(
-            f"{config.model} {config.options or ''} is not a named network; ship one that `reslab models` lists"
-        )
+        raise UnknownNameError(*worded("network-without-name", model=config.model, options=config.options or ""))
     target = out / folder / f"{model}.safetensors"
     card_path = target.with_suffix(".md")
     for path in (target, card_path):
         if path.exists():
-            raise ExistsError(f"{path} exists and is not overwritten; give another --out, or remove it first")
+            raise ExistsError(*worded("exists-to-remove", path=path))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UnusableError(f"cannot write to {target.parent}: {error.strerror}; give another --out") from error
+        reason = error.strerror
+        raise UnusableError(*worded("unwritable", path=target.parent, reason=reason, option="--out")) from error
     data = load_data(config.data, progress=progress)
     subject, data = Subject.of(config.model, run / "weights.safetensors", {}, like=data).seeing(data)
     network = subject.network
@@ -175,25 +172,17 @@ def _read(run: Path) -> "tuple[TrialConfig, Json]":
         stated = {"status": result["status"], "steps": result["steps"], "packages": trial["environment"]["packages"]}
         stated["errors"] = {part: result[f"{part}_error"] for part in PARTS}
     except FileNotFoundError as error:
-        raise MissingError(
-            f"{run} is not a finished run, as it has no {Path(error.filename).name}; give a run directory of `reslab "
-            "train`"
-        ) from error
+        raise MissingError(*worded("no-finished-run", run=run, file=Path(error.filename).name)) from error
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{run} cannot be read as a run directory: {error}") from error
+        raise DamagedError(*worded("run-unreadable", run=run, reason=error)) from error
     check_files(run)
     if stated["status"] != "finished":
-        raise MissingError(f"{run} {stated['status']}: there is no trained network to ship")
+        raise MissingError(*worded("nothing-to-ship", run=run, status=stated["status"]))
     if config.start is not None:
-        raise UnusableError(
-            f"{run} started from other weights, so no command alone makes its network, as a card's must; ship a run "
-            "made without --from and --extend"
-        )
+        raise UnusableError(*worded("started-from-others", run=run))
     if config.recipe.name not in RECIPES:
-        raise UnknownNameError(
-            f"{run} was trained with the recipe {config.recipe.name!r}, which no command can name, as a card must; "
-            f"known: {', '.join(RECIPES)}"
-        )
+        names = ", ".join(RECIPES)
+        raise UnknownNameError(*worded("recipe-without-name", run=run, recipe=config.recipe.name, names=names))
     return config, stated
 
 

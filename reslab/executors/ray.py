@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from reslab.errors import MissingError, WrongValueError
+from reslab.errors import MissingError, Wording, WrongValueError, worded
 from reslab.executors.attempts import Executor, Failure, Outcome, attempt, tell
 from reslab.executors.remote import seen
 from reslab.progress import Progress
@@ -32,9 +32,7 @@ def on_ray(address: str | None) -> Executor:
         UserError: if ray is missing.
     """
     if find_spec("ray") is None:
-        raise MissingError(
-            "--executor ray needs ray; install it with: pip install 'reslab[cluster]', in reslab's environment"
-        )
+        raise MissingError(*worded("executor-needs", kind="ray", package="ray"))
     return partial(_run, address=address)
 
 
@@ -66,7 +64,7 @@ def _check_room(todo: Sequence[TrialConfig]) -> None:
 
     here, most = int(ray.cluster_resources().get("CPU", 0)), max(config.threads * config.devices for config in todo)
     if most > here:
-        raise WrongValueError(f"a trial asks for {most} CPUs, and this machine has {here}; give fewer --threads")
+        raise WrongValueError(*worded("too-few-cpus", most=most, here=here))
 
 
 def _start(config: TrialConfig, root: Path) -> Any:
@@ -107,10 +105,8 @@ def _cluster(address: str | None) -> Iterator[None]:
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        where = address or "this machine"
-        raise MissingError(
-            f"no Ray cluster at {where} ({str(error).strip().splitlines()[0]}); start one with: ray start --head"
-        ) from error
+        where, reason = address or Wording("this machine", "이 컴퓨터"), str(error).strip().splitlines()[0]
+        raise MissingError(*worded("no-ray-cluster", where=where, reason=reason)) from error
     if callable(heard) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, heard)  # Ray replaces it by a handler that ends this process at once
     try:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from reslab.errors import FailedError, MissingError, WrongValueError
+from reslab.errors import FailedError, MissingError, WrongValueError, worded
 from reslab.executors.attempts import Executor, Failure, Outcome, attempt, tell
 from reslab.executors.remote import seen
 from reslab.progress import Progress
@@ -37,18 +37,14 @@ def on_slurm(options: Mapping[str, str], cluster: Literal["slurm", "local", "deb
     try:
         import submitit  # noqa: F401  # only to see that it is there
     except ModuleNotFoundError as error:
-        raise MissingError(
-            "--executor slurm needs submitit; install it with: pip install 'reslab[cluster]', in reslab's environment"
-        ) from error
+        raise MissingError(*worded("executor-needs", kind="slurm", package="submitit")) from error
     absent = [program for program in ("sbatch", "srun") if cluster == "slurm" and shutil.which(program) is None]
     if absent:
-        raise MissingError(
-            f"--executor slurm needs {absent[0]}, which is missing here; run this on a node of the cluster"
-        )
+        raise MissingError(*worded("no-slurm", program=absent[0]))
     others = {key.replace("-", "_"): value for key, value in options.items()}
     minutes = others.pop("time", str(MINUTES))
     if not minutes.isdecimal() or int(minutes) == 0:
-        raise WrongValueError(f"--slurm time={minutes}: expected a whole number of minutes, at least 1")
+        raise WrongValueError(*worded("not-minutes", minutes=minutes))
     return partial(_run, options=others, minutes=int(minutes), cluster=cluster)
 
 
@@ -108,7 +104,7 @@ def _submitted(
     try:
         return executor.map_array(_Attempt(), todo, [root] * len(todo))
     except FailedJobError as error:
-        raise FailedError(f"sbatch rejected the jobs: {str(error).strip().splitlines()[-1]}") from error
+        raise FailedError(*worded("jobs-rejected", reason=str(error).strip().splitlines()[-1])) from error
 
 
 def _outcome(job: Any, config: TrialConfig, root: Path) -> Outcome:

@@ -10,7 +10,7 @@ from filelock import FileLock
 from torch import nn
 
 from reslab.data import Dataset, load_data
-from reslab.errors import MissingError
+from reslab.errors import MissingError, Wording, worded
 from reslab.files import Json, sha256
 from reslab.networks import zoo
 from reslab.runs import Run
@@ -81,9 +81,8 @@ def fresh_network(config: TrialConfig, data: Dataset) -> nn.Module:
         return build_network(config, data)
     file = config.start.file
     if file is None or not file.is_file() or sha256(file) != config.start.sha256:
-        raise MissingError(
-            f"{file or 'the file'} is not the file that this trial starts from, SHA-256 {config.start.sha256[:16]}…"
-        )
+        given, wanted = file or Wording("the file", "파일 없음"), config.start.sha256[:16]
+        raise MissingError(*worded("not-started-from", file=given, sha256=wanted))
     return build_network(
         config, data, weights=file, zero_pad=config.start.zero_pad, head=None if config.start.whole else "fresh"
     )

@@ -15,7 +15,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from reslab.errors import UnknownNameError, suggest
+from reslab.errors import UnknownNameError, suggested, worded
 
 FILE = Path(__file__).with_name("catalogue.json")
 ROOT = Path(__file__).parent.parent
@@ -68,7 +68,7 @@ def list_models(pattern: str = "*") -> list[str]:
     names = known().networks
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        raise UnknownNameError(f"no network {pattern!r}{suggest(pattern, names)}")
+        raise UnknownNameError(*worded("no-network-listed", pattern=pattern, near=suggested(pattern, names)))
     return found
 
 

@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from reslab.errors import FailedError, MismatchError, MissingError, UnknownNameError, UserError, suggested, worded
+from reslab.errors import (
+    FailedError,
+    MismatchError,
+    MissingError,
+    UnknownNameError,
+    UserError,
+    Wording,
+    suggested,
+    worded,
+)
 from reslab.networks import zoo
 from reslab.networks.sources import HUGGING_FACE, configuration, from_hub, needed
 from reslab.state import in_mode
@@ -73,9 +82,9 @@ def pretrained(model: str, word: str, options: Mapping[str, Any], asked: Asked |
         return _torchvisions(model, word.partition(":")[2], options, asked)
     source = next((_SOURCES[prefix] for prefix in _SOURCES if model.startswith(prefix)), None)
     if source is None:
-        raise MissingError(f"trained weights of {model} have no source; give a file, or --weights torchvision")
+        raise MissingError(*worded("no-source-of-weights", model=model))
     if taken := sorted({"num_classes", "in_channels"} & options.keys()):
-        raise MismatchError(f"the trained {model} fixes {taken[0]}; leave it out")
+        raise MismatchError(*worded("fixed-by-weights", model=model, option=taken[0]))
     return source(model, dict(options))
 
 
@@ -102,7 +111,7 @@ def _in_ours(model: str, name: str, options: Mapping[str, Any], asked: Asked) ->
     weights = WeightFile(Path(name), {"": trained.network.state_dict()}, {}, (), facts)
     own, _, told = zoo.loaded(model, weights, options, asked, trained.metadata["card"]["made_for"])
     if asked.head is None and not _is_same(own.network, trained):
-        raise MismatchError(f"{model} with the weights of {name} computes something else than {name} itself")
+        raise MismatchError(*worded("computes-something-else", model=model, name=name))
     return Pretrained(own.network, trained.metadata, told)
 
 
@@ -136,7 +145,7 @@ def _torchvisions(name: str, wanted: str, options: Mapping[str, Any], asked: Ask
     theirs = TORCHVISION_OPTIONS.get(name, {})
     for option, value in theirs.items():
         if options.get(option, value) != value:
-            raise MismatchError(f"torchvision's weights for {name} are for {option}={value!r}; leave {option} out")
+            raise MismatchError(*worded("torchvisions-for-option", name=name, option=option, value=value))
     try:
         # its own networks change with their weights: in the BatchNorms of detectors, in the inputs of Inception
         if short != name:
@@ -146,10 +155,11 @@ def _torchvisions(name: str, wanted: str, options: Mapping[str, Any], asked: Ask
             state = trained.get_state_dict(check_hash=True)
             network.load_state_dict(fitted(network, WeightFile(Path(str(trained)), {"": state}, {}), asked).state)
     except OSError as error:
-        raise _out_of_reach(f"torchvision's weights for {name}", error) from error
+        raise _out_of_reach(worded("weights-of-source", source="torchvision", name=name), error) from error
     # options that do not go with the weights, or a download of another hash
     except (TypeError, ValueError, RuntimeError) as error:
-        raise error if isinstance(error, UserError) else MismatchError(f"{name}: {error}") from error
+        refusal = MismatchError(*worded("refused-with-weights", name=name, reason=error))
+        raise error if isinstance(error, UserError) else refusal from error
     images, classes = trained.transforms(), list(trained.meta.get("categories", ()))
     kept: dict[str, Any] = {"classes": classes} if classes else {}
     if hasattr(images, "crop_size") and hasattr(images, "antialias"):  # a classifier of images, not of videos
@@ -168,14 +178,15 @@ def _timms(name: str, options: dict[str, Any]) -> Pretrained:
     zoo.check(name, **options)
     if short not in timm.list_models(pretrained=True) and not timm.list_models(f"{short}.*", pretrained=True):
         raise MissingError(*worded("not-trained-there", source="timm", name=short))
-    network = _fetched(f"timm's weights for {name}", lambda: timm.create_model(short, pretrained=True, **options))
+    what = worded("weights-of-source", source="timm", name=name)
+    network = _fetched(what, lambda: timm.create_model(short, pretrained=True, **options))
     from timm.data.config import resolve_model_data_config
     from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
     wants = resolve_model_data_config(network)
     mode, size = wants["crop_mode"], wants["input_size"][1]
     if mode not in ("center", "squash") or wants["input_size"][1] != wants["input_size"][2]:
-        raise MismatchError(f"{name} resizes and crops its images in an unknown way: {mode}, {wants['input_size']}")
+        raise MismatchError(*worded("unknown-framing", name=name, how=f"{mode}, {wants['input_size']}"))
     subset = infer_imagenet_subset(network)
     framing = {
         "size": size,
@@ -193,10 +204,10 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
     transformers = needed("transformers", name, "hf")
     repository = name.removeprefix(HUGGING_FACE)
     if options:
-        raise UnknownNameError(f"the trained {name} takes no option {min(options)!r}")
+        raise UnknownNameError(*worded("trained-takes-no-option", name=name, option=min(options)))
     whole, prepares = transformers.AutoModelForImageClassification, transformers.AutoImageProcessor
     network, images = _fetched(
-        f"Hugging Face's weights for {name}",
+        worded("weights-of-source", source="Hugging Face", name=name),
         lambda: (
             whole.from_pretrained(repository, config=configuration(repository, {})[0]).eval(),
             prepares.from_pretrained(repository),
@@ -212,10 +223,7 @@ def _hugging_faces(name: str, options: dict[str, Any]) -> Pretrained:
     framing = _framing(images)
     kept = {**scaled, "size": framing["size"], "framing": framing, "classes": classes}
     if not _is_prepared_so(images, kept):
-        raise MismatchError(
-            f"{type(images).__name__} does more to images than resize, crop and normalise them, or does it in another "
-            "way than known here; use the network with its own processor"
-        )
+        raise MismatchError(*worded("prepared-otherwise", kind=type(images).__name__))
     return Pretrained(network, _metadata(kept, len(classes)), {})
 
 
@@ -233,7 +241,7 @@ def _framing(images: Any) -> dict[str, Any]:
     side = size.get("shortest_edge") or (size.get("height") if size.get("height") == size.get("width") else None)
     scaled = math.isclose(float(images.rescale_factor), 1 / 255) if images.do_rescale else False
     if not (images.do_resize and side and scaled) or size.keys() - {"shortest_edge", "height", "width"}:
-        raise MismatchError(f"{type(images).__name__} resizes and crops its images in an unknown way: {size}")
+        raise MismatchError(*worded("unknown-framing", name=type(images).__name__, how=size))
     found = {"size": side, "resize": side, "squashed": "shortest_edge" not in size}
     kind = type(images).__name__
     if kind.startswith("ConvNext"):
@@ -268,7 +276,7 @@ def _metadata(kept: dict[str, Any], classes: int) -> dict[str, Any]:
     return {"preprocessing": kept, "card": {"made_for": {"num_classes": classes}}}
 
 
-def _fetched(what: str, make: Callable[[], Any]) -> Any:
+def _fetched(what: Wording, make: Callable[[], Any]) -> Any:
     """Return the result of a function that reads files of Hugging Face's hub.
 
     Raises:
@@ -280,9 +288,7 @@ def _fetched(what: str, make: Callable[[], Any]) -> Any:
         raise _out_of_reach(what, error) from error
 
 
-def _out_of_reach(what: str, error: Exception) -> FailedError:
+def _out_of_reach(what: Wording, error: Exception) -> FailedError:
     """Return the error that weights are neither cached nor downloadable."""
     reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return FailedError(
-        f"{what} are not in the cache and could not be downloaded ({reason[:200]}); go online, or give a file"
-    )
+    return FailedError(*worded("out-of-reach", what=what, reason=reason[:200]))

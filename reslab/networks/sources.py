@@ -19,8 +19,8 @@ from reslab.errors import (
     MissingError,
     UnknownNameError,
     UserError,
+    Wording,
     WrongValueError,
-    suggest,
     suggested,
     told,
     worded,
@@ -42,10 +42,8 @@ def torchvisions_own(name: str, options: dict[str, Any]) -> nn.Module:
         key: None for key in inspect.signature(get_model_builder(short)).parameters if key.startswith("weights")
     }
     if trained := options.keys() & untrained:
-        raise UnknownNameError(
-            f"{name} has no option {min(trained)!r}: networks are built untrained; give weights with --weights FILE or "
-            "--weights torchvision"
-        )
+        how = Wording("--weights FILE or --weights torchvision", "--weights FILE, --weights torchvision")
+        raise UnknownNameError(*worded("built-untrained", name=name, option=min(trained), how=how))
     with _CountsOnCpu() if short.startswith("regnet") else contextlib.nullcontext():
         network: nn.Module = get_model(short, **untrained, **options)
     return network
@@ -66,13 +64,10 @@ def timms(name: str, options: dict[str, Any]) -> nn.Module:
     timm = needed("timm", name, "zoo")
     short = name.removeprefix("timm/")
     if short not in timm.list_models() and short not in timm.list_models(pretrained=True):
-        raise UnknownNameError(
-            f"timm has no network {short!r}{suggest(short, timm.list_models(f'{short[:4]}*') or ['resnet50'])}"
-        )
+        near = suggested(short, timm.list_models(f"{short[:4]}*") or ["resnet50"])
+        raise UnknownNameError(*worded("no-network-in-timm", name=short, near=near))
     if trained := [key for key in options if key.startswith(("pretrained", "checkpoint"))]:
-        raise UnknownNameError(
-            f"{name} has no option {trained[0]!r}: networks are built untrained; give weights with --weights FILE"
-        )
+        raise UnknownNameError(*worded("built-untrained", name=name, option=trained[0], how="--weights FILE"))
     if "in_channels" in options:
         options["in_chans"] = options.pop("in_channels")
     network: nn.Module = timm.create_model(short, pretrained=False, **options)
@@ -106,7 +101,7 @@ def hugging_faces(name: str, options: dict[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # of whatever library fetches
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise FailedError(f"{name} could not be built ({reason[:200]})") from error
+        raise FailedError(*worded("not-built", name=name, reason=reason[:200])) from error
     return network
 
 
@@ -169,7 +164,7 @@ def needed(package: str, name: str, extra: str) -> Any:
     try:
         return import_module(package)
     except ModuleNotFoundError as error:
-        raise MissingError(f"{name} needs {package}; install it with: pip install 'reslab[{extra}]'") from error
+        raise MissingError(*worded("network-needs", name=name, package=package, extra=extra)) from error
 
 
 class Own(NamedTuple):
@@ -213,11 +208,9 @@ def factory(name: str, options: dict[str, Any]) -> Own:
         or not set(made) <= set(Own._fields)
         or not isinstance(made.get("network"), nn.Module)
     ):
-        given = f"a dict of {', '.join(map(str, made)) or 'nothing'}" if isinstance(made, dict) else type(made).__name__
-        raise WrongValueError(
-            f"{name} must return a network, or a dict with 'network' and optionally 'loader' and 'loss'; it returned "
-            f"{given}"
-        )
+        kind, keys = type(made).__name__, ", ".join(map(str, made)) if isinstance(made, dict) else ""
+        given = worded("a-dict-of", keys=keys or Wording("nothing", "없음")) if isinstance(made, dict) else kind
+        raise WrongValueError(*worded("no-network-returned", name=name, given=given))
     loader, loss = made.get("loader"), made.get("loss")
     if (loader is not None and not isinstance(loader, Iterable)) or (loss is not None and not callable(loss)):
         kinds = f"a {type(loader).__name__} as loader and a {type(loss).__name__} as loss"

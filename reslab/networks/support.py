@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reslab.errors import DamagedError, UserError
+from reslab.errors import DamagedError, UserError, worded
 from reslab.gates.making import view
 from reslab.networks import sources
 from reslab.networks.meta import shapes_only
@@ -259,7 +259,7 @@ def read(kept: Path | None) -> list[Row]:
     try:
         return [Row(**json.loads(line)) for line in kept.read_text(encoding="utf-8").splitlines()]
     except (ValueError, TypeError) as error:
-        raise DamagedError(f"{kept} does not hold the rows of networks; move it away, or give another --out") from error
+        raise DamagedError(*worded("no-rows-of-networks", path=kept)) from error
 
 
 def rows(wanted: Sequence[str], kept: Path | None = None) -> Iterator[Row]:

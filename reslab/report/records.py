@@ -92,13 +92,12 @@ def read_study(directory: Path) -> Record:
     except (OSError, ValueError) as error:
         raise DamagedError(*worded("record-unreadable", path=directory / "study.json", error=error)) from error
     if not isinstance(record, dict) or not isinstance(record.get("study"), str):
-        raise DamagedError(f"{directory / 'study.json'} is not the record of a study; run the study again")
+        raise DamagedError(*worded("no-study-record", path=directory / "study.json"))
     try:
         return Record.model_validate(migrated(record), strict=True)
     except ValidationError as error:
-        raise DamagedError(
-            f"{directory / 'study.json'} is not the record of a study ({one_line(error)}); run the study again"
-        ) from error
+        path, reason = directory / "study.json", one_line(error)
+        raise DamagedError(*worded("no-study-record-as", path=path, reason=reason)) from error
 
 
 def read_directory(directory: Path) -> StudyRecord:

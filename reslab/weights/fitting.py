@@ -158,16 +158,11 @@ def _chosen(weights: WeightFile, fitting: list[_Attempt], raw: bool) -> tuple[_A
     averages = [attempt for attempt in ranked if _is_average(attempt, weights)]
     others = [attempt for attempt in ranked if attempt not in averages]
     if raw and not others:
-        raise MismatchError(
-            f"{weights.path} holds averaged weights only, under {first_few([one.where for one in averages])}; "
-            "leave --raw out"
-        )
+        names = few([one.where for one in averages])
+        raise MismatchError(*worded("averages-only", path=weights.path, names=names))
     chosen, *rest = others if raw or not averages else averages
     if alike := [one.where for one in rest if one.rank == chosen.rank]:
-        raise MismatchError(
-            f"{weights.path} holds several sets of weights that fit, under {first_few([chosen.where, *alike])}; save "
-            "the one you mean in a file by itself"
-        )
+        raise MismatchError(*worded("several-sets-fit", path=weights.path, names=few([chosen.where, *alike])))
     return chosen, others[0] if others and chosen in averages else None
 
 

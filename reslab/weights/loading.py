@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from reslab.errors import MismatchError, WrongValueError, worded
+from reslab.errors import MismatchError, Wording, WrongValueError, worded
 from reslab.weights.files import WeightFile, read_weights
 from reslab.weights.fitting import Fit, Head
 from reslab.weights.untold import Asked, ZeroPadSide, load, strides
@@ -58,7 +58,8 @@ def load_weights(
     read = read_weights(Path(weights))
     own = strides(network)
     if stride_in is not None and own - {stride_in}:
-        raise MismatchError(f"the network strides in its {' and '.join(own)} convolutions, not in {stride_in}")
+        theirs = Wording(" and ".join(own), ", ".join(own))
+        raise MismatchError(*worded("strides-elsewhere", theirs=theirs, given=stride_in))
     _compare_pools(network, read)
     stated = "model" in read.metadata or "stride_in" in read.facts.options
     known = own if stated else {stride_in} - {None}

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from reslab.errors import DamagedError, MissingError, UserError, WrongValueError
+from reslab.errors import DamagedError, MissingError, UserError, WrongValueError, worded
 
 MOST_OBJECTS = 20_000
 MOST_BYTES = 4 * 2**30
@@ -39,9 +39,7 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
     try:
         import h5py
     except ModuleNotFoundError as error:
-        raise MissingError(
-            f"{path} is an HDF5 file, and reading one needs h5py; install it with: pip install 'reslab[keras]'"
-        ) from error
+        raise MissingError(*worded("hdf5-needs", path=path)) from error
     try:
         with h5py.File(path, "r") as file:
             # a whole model has its optimiser beside its weights
@@ -51,20 +49,18 @@ def read_hdf5(path: Path) -> dict[str, Tensor]:
             room = path.stat().st_size
             for place, array in _arrays(top, h5py):
                 if array.is_virtual or array.external or array.nbytes > room:
-                    raise DamagedError(f"{path}: {place} is missing, or larger than the file")
+                    raise DamagedError(*worded("array-too-large", path=path, place=place))
                 room -= array.nbytes
                 *_, layer, variable = ("", *place.split("/"))
                 name = f"{layer}.{variable.partition(':')[0]}"
                 if array.dtype.str[1:] not in NUMBERS or name in found:
-                    raise WrongValueError(
-                        f"{path}: {place} is not the weight of a layer; expected weights saved by Keras"
-                    )
+                    raise WrongValueError(*worded("no-weight-of-keras", path=path, place=place))
                 found[name] = torch.from_numpy(array[()].astype(array.dtype.newbyteorder("="))).clone()
             return found
     except UserError:
         raise
     except Exception as error:  # damaged bytes make h5py raise any exception
-        raise DamagedError(f"{path} is not a readable HDF5 file: {error}") from error
+        raise DamagedError(*worded("damaged-hdf5", path=path, reason=error)) from error
 
 
 def _arrays(top: Any, h5py: Any) -> Iterator[tuple[str, Any]]:
@@ -218,18 +214,15 @@ def read_pickle(path: Path) -> Any:
     """
     size = path.stat().st_size
     if size > MOST_BYTES:
-        raise WrongValueError(f"{path} has {size:,} bytes; a pickle of arrays is read up to {MOST_BYTES:,}")
+        raise WrongValueError(*worded("pickle-too-large", path=path, size=size, most=MOST_BYTES))
     try:
         with path.open("rb") as file:
             content = _Reader(file, size).load()
         return _with_tensors(content, [size], 0)
     except UserError as error:
-        raise WrongValueError(
-            f"{path} is a pickle not written by torch.save that holds more than arrays, so reading it could run code: "
-            f"{error}; save its tensors with torch.save(network.state_dict(), FILE)"
-        ) from error
+        raise WrongValueError(*worded("more-than-arrays", path=path, name=error)) from error
     except Exception as error:  # damaged bytes make pickle raise any exception
-        raise DamagedError(f"{path} is a damaged pickle ({error}); get it from its source again") from error
+        raise DamagedError(*worded("damaged-pickle", path=path, reason=error)) from error
 
 
 def _with_tensors(content: Any, room: list[int], depth: int) -> Any:

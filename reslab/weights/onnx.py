@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reslab.errors import MissingError
+from reslab.errors import MissingError, worded
 from reslab.state import in_mode
 
 
@@ -20,9 +20,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         import onnx  # noqa: F401  # torch needs both, and its own message is less clear
         import onnxscript  # noqa: F401  # likewise
     except ModuleNotFoundError as error:
-        raise MissingError(
-            f"ONNX export needs {error.name}; install it with: pip install 'reslab[onnx]', in reslab's environment"
-        ) from error
+        raise MissingError(*worded("onnx-needs", package=error.name)) from error
     batch, sides = {0: torch.export.Dim("batch")}, {2: torch.export.Dim("height"), 3: torch.export.Dim("width")}
     with in_mode(network, training=False):
         try:

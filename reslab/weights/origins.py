@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from reslab.errors import DamagedError
+from reslab.errors import DamagedError, worded
 from reslab.weights.tensorfiles import State
 
 CAFFE_MEANS = (123.68, 116.779, 103.939)
@@ -61,7 +61,7 @@ def _held(state: State, path: Path) -> State:
     """
     repeating = (tensor for tensor in state.values() if tensor.nbytes > tensor.untyped_storage().nbytes())
     if any(tensor.numel() > LARGEST for tensor in repeating):
-        raise DamagedError(f"{path} has a tensor of more values than it holds")
+        raise DamagedError(*worded("tensor-too-large", path=path))
     return state
 
 
@@ -117,9 +117,7 @@ def _hugging_face(config: Path) -> Facts:
         with config.open("rb") as file:
             return configured(json.loads(file.read(LARGEST_CONFIG)), config.name)
     except (ValueError, AttributeError, RecursionError, OSError):
-        raise DamagedError(
-            f"{config} is not the configuration of a ResNet; get it from the source of the weights again"
-        ) from None
+        raise DamagedError(*worded("no-configuration", path=config)) from None
 
 
 USUAL = {"hidden_act": "relu", "downsample_in_first_stage": False}

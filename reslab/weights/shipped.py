@@ -33,10 +33,7 @@ def locate(weights: str | Path, model: str) -> Path:
         UserError: if there are bundled networks for that data, but not this one; or if it is neither a name nor a file.
     """
     if not isinstance(weights, str | Path):
-        raise WrongValueError(
-            f"weights must be a file or the name of trained weights, got {type(weights).__name__}; load tensors with "
-            "the network's load_state_dict"
-        )
+        raise WrongValueError(*worded("no-name-of-weights", kind=type(weights).__name__))
     path, words = Path(weights), {data for data, _ in shipped()}
     if weights not in words:
         if path.name == str(weights) and not path.suffix and not path.exists():

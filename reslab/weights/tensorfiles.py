@@ -24,7 +24,6 @@ from reslab.errors import (
     Wording,
     WrongValueError,
     few,
-    first_few,
     worded,
 )
 from reslab.weights.numpyfiles import read_hdf5, read_pickle
@@ -83,10 +82,7 @@ def read(path: Path) -> Content:
         raise DamagedError(*worded("damaged-safetensors", path=path, reason=error)) from error
     sets = dict(_sets(content, (), set()))
     if not sets:
-        raise WrongValueError(
-            f"{path} does not hold a state dict (names and tensors), but {_described(content)}; save one with "
-            "torch.save(network.state_dict(), FILE)"
-        )
+        raise WrongValueError(*worded("no-state-dict", path=path, content=_described(content)))
     return Content(path, sets, {}, unread)
 
 
@@ -165,7 +161,7 @@ def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise UnusableError(f"{path} cannot be read: {error}") from error
+        raise UnusableError(*worded("file-unreadable", path=path, reason=error)) from error
     if start.startswith(HDF5_MAGIC):
         return read_hdf5(path), ()
     begins_as_safetensors = int.from_bytes(start[:8], "little") < LONGEST_HEADER and start[8:9] == b"{"
@@ -254,7 +250,7 @@ def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
     except UserError:
         raise
     except (OSError, ValueError, LookupError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise UnusableError(f"{path} cannot be read: {error}") from error
+        raise UnusableError(*worded("file-unreadable", path=path, reason=error)) from error
     if start[2:].startswith(OLD_MAGIC):
         return None
     if not start:
@@ -268,10 +264,7 @@ def _see_that_it_is_torchs(path: Path, start: bytes) -> None:
 def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if any(name.endswith("/constants.pkl") for name in names):
-        raise WrongValueError(
-            f"{path} is a TorchScript program; save its tensors with torch.save(torch.jit.load(FILE).state_dict(), "
-            "OTHER)"
-        )
+        raise WrongValueError(*worded("torchscript-file", path=path))
     if not any(name.endswith("data.pkl") for name in names):
         inside = few(names) if names else Wording("nothing", "없음")
         raise WrongValueError(*worded("a-zip-archive", path=path, inside=inside))
@@ -280,9 +273,7 @@ def _see_that_the_archive_is_torchs(path: Path, archive: zipfile.ZipFile) -> Non
             raise WrongValueError(*worded("other-protocol", path=path))
     # its unpacked size is unlimited
     if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-        raise WrongValueError(
-            f"{path} is compressed, which torch.save never does; unpack it, and save its tensors again"
-        )
+        raise WrongValueError(*worded("compressed-file", path=path))
 
 
 def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tuple[str, State]]:
@@ -300,7 +291,7 @@ def _sets(content: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[tupl
             yield from _sets(value, (*place, key), seen)
 
 
-def _described(content: Any) -> str:
+def _described(content: Any) -> Wording:
     """Return a short description of a file's content without tensors."""
 
     def kind(value: Any) -> str:
@@ -311,5 +302,5 @@ def _described(content: Any) -> str:
         )
 
     if not isinstance(content, Mapping) or not content:
-        return f"an object of {kind(content)}"
-    return first_few([f"{key} ({kind(value)})" for key, value in content.items()])
+        return Wording(f"an object of {kind(content)}", f"{kind(content)} 객체")
+    return few([f"{key} ({kind(value)})" for key, value in content.items()])

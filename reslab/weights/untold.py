@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from reslab.errors import MismatchError, MissingError, Wording, check_one_of
+from reslab.errors import MismatchError, MissingError, Wording, check_one_of, worded
 from reslab.weights.files import WeightFile
 from reslab.weights.fitting import Fit, Head, classifier, fit
 from reslab.weights.tensorfiles import State
@@ -49,27 +49,23 @@ def settle(
     if "model" in weights.metadata:
         theirs = weights.metadata["model"]
         if weights.network is not None and theirs != model:
-            raise MismatchError(f"the file's own metadata says model {theirs}, not {model}")
+            raise MismatchError(*worded("metadata-says", what="model", theirs=theirs, given=model))
         of_zoo = not {":", "/"} & {*theirs}
         stride = weights.metadata["options"].get("stride_in", "1x1" if of_zoo else None)
         if stride is not None and options.get("stride_in", stride) != stride:
-            raise MismatchError(f"the file's own metadata says stride_in {stride}, not {options['stride_in']}")
+            given = options["stride_in"]
+            raise MismatchError(*worded("metadata-says", what="stride_in", theirs=stride, given=given))
         if zero_pad == "centred":
-            raise MismatchError("the file's own metadata says that its zero channels are at the end, not centred")
+            raise MismatchError(*worded("metadata-says-end"))
         return "end"
     known = weights.facts.options.get("stride_in")
     others = {options.get("stride_in", known), *strides(network)} - {known}
     if known is not None and others:
-        raise MismatchError(f"{weights.path} was made for stride_in {known}, not {others.pop()}")
+        raise MismatchError(*worded("made-for-stride", path=weights.path, theirs=known, given=others.pop()))
     if has_stride_choice(network) and "stride_in" not in options:
-        raise MissingError(
-            "the file does not state where its bottlenecks stride: add --stride-in 1x1 (the paper) or "
-            "3x3 (torchvision, v1.5)"
-        )
+        raise MissingError(*worded("stride-unknown"))
     if _padded_blocks(network) and zero_pad is None:
-        raise MissingError(
-            "the file does not state where its option A pads zero channels: add --zero-pad end or centred (both sides)"
-        )
+        raise MissingError(*worded("zero-pad-unknown"))
     return zero_pad or "end"
 
 
@@ -111,10 +107,7 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     """
     state = dict(state)
     if hasattr(network, "bn_last"):
-        raise MismatchError(
-            "centred zero channels are supported for v1 networks only, where the BatchNorms of a block see its own "
-            "channels"
-        )
+        raise MismatchError(*worded("centred-in-v1-only"))
     padded = _padded_blocks(network)
     # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
     order: list[int] | None = None
@@ -148,15 +141,12 @@ def fitted(network: nn.Module, weights: WeightFile, asked: Asked) -> Fit:
     """
     if weights.without:
         blocks = ", ".join(map(repr, weights.without))
-        raise MismatchError(
-            f"{weights.path} is of a network without some blocks; load its tensors with load_state_dict of "
-            f"reslab.view(network, images).without({blocks})"
-        )
+        raise MismatchError(*worded("without-some-blocks", path=weights.path, blocks=blocks))
     removed = None
     if asked.head is not None:
         name = classifier(network)
         if name is None:
-            raise MismatchError(f"the network has no classifier for --head {asked.head} to change; leave it out")
+            raise MismatchError(*worded("no-classifier-for-head", head=asked.head))
         if asked.head == "none":
             removed = name
             network.set_submodule(name, nn.Identity())

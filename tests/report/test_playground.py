@@ -263,6 +263,7 @@ def test_the_gradient_is_drawn_as_gates_move(opened: Browser) -> None:
     )
     opened.run("location.hash = '#net=plain20'")
     opened.wait(f"play.state().net === 'plain20' && {traced}")
+    assert opened.run("document.getElementById('spectrum-mean').hidden")  # what it said was of the other network
     assert not opened.run("document.querySelector('#spectrum').checkVisibility()")
 
 

@@ -79,7 +79,7 @@ const inside = (() => {
   /** Show the gradient's norm by path length, beside the paths through the blocks that are `on`; without one, as of a plain network, say why. */
   function spectrum({ spectrum: norms, on }) {
     byId("spectrum-help").textContent = words.say(norms ? "spectrumHelp" : "spectrumPlain");
-    byId("spectrum").hidden = !norms;
+    byId("spectrum").hidden = byId("spectrum-mean").hidden = !norms;
     if (!norms) return;
     const whole = norms.reduce((sum, norm) => sum + norm, 0) || 1;
     const columns = norms.map((norm, length) => ({ label: String(length), value: (100 * norm) / whole, text: `${((100 * norm) / whole).toFixed(1)} %`, point: 100 * choose(on, length) / 2 ** on }));
