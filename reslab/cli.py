@@ -42,7 +42,9 @@ def main(typed: Sequence[str] | None = None) -> None:
     try:
         _see_that_the_system_takes(words)
         with _stoppable(told), _noting():
-            sys.exit(app(words, exit_on_error=False, print_error=False))
+            code = app(words, exit_on_error=False, print_error=False)
+            sys.stdout.flush()  # here, where a reader that has gone is seen
+            sys.exit(code)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import is_dataclass
 from functools import partial
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +31,16 @@ _HOLDING = (dict, list, set, tuple, deque)
 @contextmanager
 def in_mode(network: nn.Module, *, training: bool) -> Iterator[None]:
     """Put the whole network in training or evaluation mode; on exit, restore the mode of every module."""
-    modes = {module: module.training for module in network.modules()}
+    modes = {module: module.training for module in network.modules() if hasattr(module, "training")}
+    frozen = [module for module in network.modules() if module not in modes]  # TorchScript's
     network.train(training)
     try:
         yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        for module in frozen:
+            vars(module).pop("training", None)
 
 
 @contextmanager
@@ -76,19 +79,26 @@ def seed_all(seed: int) -> None:
 
 @contextmanager
 def whole_float32() -> Iterator[None]:
-    """Have a GPU multiply float32 as such: in cuDNN's TensorFloat-32 a network's outputs and a copy's, with BatchNorms
-    folded, differ by more than rounding.
+    """Have a GPU multiply float32 as such: in TensorFloat-32 a network's outputs and a copy's, with BatchNorms folded,
+    differ by more than rounding.
     """
     if not torch.cuda.is_initialized():
         yield
         return
     cudnn: Any = torch.backends.cudnn
-    whole: bool | str
-    place, name, whole = cudnn, "allow_tf32", False
+    matmul: Any = torch.backends.cuda.matmul
+    with _without_tf32(cudnn, cudnn.conv), _without_tf32(matmul, matmul):
+        yield
+
+
+@contextmanager
+def _without_tf32(place: Any, newer: Any) -> Iterator[None]:
+    """Have a library multiply float32 as such, by its older switch or, where that cannot tell, by its newer one."""
+    name, whole = "allow_tf32", cast("bool | str", False)
     try:
         before = getattr(place, name)
-    except RuntimeError:  # convolutions were set apart from recurrences, which the older switch cannot tell
-        place, name, whole = cudnn.conv, "fp32_precision", "ieee"
+    except RuntimeError:  # convolutions were set apart from recurrences, or the newer switch was used
+        place, name, whole = newer, "fp32_precision", "ieee"
         before = getattr(place, name)
     setattr(place, name, whole)
     try:

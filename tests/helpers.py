@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from reslab import studies
 from reslab.cli import main
@@ -28,6 +29,15 @@ from reslab.training.recipes import FAST
 
 TRAIN = ("train", "cifar_plain", "--depth", "8", "--epochs", "1", "--set", "batch_size=256")
 """The words of a command that trains an 8-layer network in about a second."""
+
+
+class NoFloat64(TorchDispatchMode):
+    """A CPU whose tensors are never made float64."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        asked = (kwargs or {}).get("dtype")
+        assert asked != torch.float64 or not any(isinstance(each, Tensor) for each in args), func
+        return func(*args, **(kwargs or {}))
 
 
 def tiny_trial(seed: int = 0, model: str = "cifar_resnet", epochs: int | None = 2, **recipe: object) -> TrialConfig:

@@ -1,6 +1,8 @@
 """A network's state comes back as it was found, whatever was done to it meanwhile."""
 
 import io
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -237,3 +239,22 @@ def test_tensors_in_tuples_and_arrays_are_put_back_too() -> None:
         assert network.hidden[0].sum() == 4 and network.usage[0] == 1
     assert network.hidden is hidden and network.usage is usage
     assert not hidden[0].any() and not hidden[1][0].any() and not usage.any()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_tensorfloat_is_left_out_of_products_too(newer: bool) -> None:
+    """In a process of its own, as torch tells no longer which switch was used."""
+    used = "matmul.fp32_precision = 'tf32'" if newer else "matmul.allow_tf32 = True"
+    found = "matmul.fp32_precision" if newer else "matmul.allow_tf32"
+    code = f"""
+import torch
+from reslab.state import whole_float32
+torch.cuda.is_initialized = lambda: True
+matmul = torch.backends.cuda.matmul
+{used}
+before = {found}
+with whole_float32():
+    assert {found} != before
+assert {found} == before
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -17,6 +17,7 @@ from reslab.errors import Wording, WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.sending import widened, widest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 BATCH = 128
 SMALLEST = 4
 """Images that the unbiased estimator needs at least."""
-CONSTANT = 1e-24
-"""The share of a Gram matrix's square that rounding leaves where all images look alike."""
+CONSTANT = 2e7
+"""The share of a Gram matrix's square that is left where all images look alike, in units of rounding squared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +119,7 @@ def alike(
         raise WrongValueError(*worded("cka-of-too-few", least=SMALLEST, count=len(images), batch=batch))
     one = as_view(network, images)
     two = one if other is None else as_view(other, images)
-    total = torch.zeros(len(one), len(two), dtype=torch.float64, device=images.device)
+    total = torch.zeros(len(one), len(two), dtype=widest(images.device), device=images.device)
     own = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     sizes = [total.new_zeros(len(one)), total.new_zeros(len(two))]
     with evaluating(one), evaluating(two), torch.inference_mode():
@@ -142,7 +143,8 @@ def alike(
             own = [sums + count * products(of, of).diagonal() for sums, of in zip(own, (grams, others), strict=True)]
             progress("alike", min(start + batch, len(images)), len(images))
     # a representation that is constant has nothing but rounding left
-    lengths = [torch.where(sums > CONSTANT * of, sums, torch.nan).sqrt() for sums, of in zip(own, sizes, strict=True)]
+    rounding = CONSTANT * torch.finfo(total.dtype).eps ** 2
+    lengths = [torch.where(sums > rounding * of, sums, torch.nan).sqrt() for sums, of in zip(own, sizes, strict=True)]
     return Alike(one.blocks, two.blocks, (total / (lengths[0][:, None] * lengths[1])).cpu())
 
 
@@ -152,7 +154,7 @@ def centred_grams(view: View, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     grams, sizes = [], []
     for given in outputs(view, x):
-        flat = given.double().flatten(1)
+        flat = widened(given).flatten(1)
         gram = (flat @ flat.T).fill_diagonal_(0)
         sizes.append(gram.square().mean())
         count = len(gram)

@@ -18,9 +18,10 @@ from torch.utils._pytree import tree_leaves
 
 from reslab.analysis.loss import loss_of
 from reslab.analysis.result import Result, new_figure
-from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network, evaluating, path_in
+from reslab.analysis.subject import Images, Labels, Loss, analysis, as_network, evaluating, in_single, path_in
 from reslab.analysis.twin import without_batchnorm as without_batchnorm
 from reslab.errors import UnknownNameError, UnseenError, WrongValueError, worded
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,7 +156,7 @@ def loss_smoothness(
     """
     if not len(multiples) or not all(learning_rate * multiple > 0 for multiple in multiples):
         raise WrongValueError(*worded("multiples-out-of-range", multiples=list(multiples), rate=learning_rate))
-    network = as_network(network, images)
+    network, images = in_single(as_network(network, images), images)
     start = _trained(network)
     with loss_of(network, images, labels, loss, batch_statistics=True) as at, torch.enable_grad():
 
@@ -224,7 +225,7 @@ def covariate_shift(
     """
     if not learning_rate > 0:
         raise WrongValueError(*worded("rate-out-of-range", rate=learning_rate))
-    network = as_network(network, images)
+    network, images = in_single(as_network(network, images), images)
     start = _trained(network)
     leaves = {name: value.clone().requires_grad_() for name, value in start.items()}
     found: list[LayerShift] = []
@@ -284,10 +285,10 @@ class _Uses(TorchFunctionMode):
 
 
 def _shift(layer: str, before: Sequence[Tensor], after: Sequence[Tensor]) -> LayerShift:
-    first, second = (torch.cat([value.flatten() for value in values]).double() for values in (before, after))
+    first, second = (widened(torch.cat([value.flatten() for value in values])) for values in (before, after))
     cosine = torch.dot(first, second) / (first.norm() * second.norm())
     return LayerShift(layer, first.norm().item(), (first - second).norm().item(), cosine.item())
 
 
 def _norm(values: Iterable[Tensor]) -> float:
-    return torch.stack([value.double().square().sum() for value in values]).sum().sqrt().item()
+    return torch.stack([widened(value).square().sum() for value in values]).sum().sqrt().item()

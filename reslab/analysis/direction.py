@@ -24,6 +24,7 @@ from reslab.analysis.subject import (
     check_alone,
     check_batch,
     evaluating,
+    in_single,
     loss_value,
 )
 from reslab.errors import UnseenError, Wording, worded
@@ -31,6 +32,7 @@ from reslab.gates.gating import Block
 from reslab.gates.recording import Recorder
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +126,7 @@ def direction(
         UserError: if the network has no blocks, or one that is not a sum of a shortcut and a branch; if an image's
             output depends on the rest of its batch; or if images, labels and outputs do not fit.
     """
-    view = as_view(network, images)
+    view, images = in_single(as_view(network, images), images)
     check_batch(images, labels, loss)
     view.check_images_first()
     for block, place in zip(view.blocks, view.plan.places, strict=True):
@@ -154,8 +156,8 @@ def _of_batch(view: View, images: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     gradients = torch.autograd.grad(value, inputs, allow_unused=True, materialize_grads=True)
     rows = []
     for place, x, gradient in zip(places, inputs, gradients, strict=True):
-        added = torch.stack([recorder.values[branch].detach().double() for branch in place.branches]).sum(0).flatten(1)
-        x, uphill = x.detach().double().flatten(1), gradient.double().flatten(1)
+        added = torch.stack([widened(recorder.values[branch].detach()) for branch in place.branches]).sum(0).flatten(1)
+        x, uphill = widened(x.detach()).flatten(1), widened(gradient).flatten(1)
         if added.shape != x.shape:
             rows.append(x.new_full((2, len(x)), torch.nan))
             continue

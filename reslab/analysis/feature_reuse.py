@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import careful, check_weights
 from reslab.errors import UnseenError, worded
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +101,7 @@ class FeatureReuse(Result):
         figure = new_figure(width=3.5 * len(blocks))
         for axes, block in zip(figure.subplots(1, len(blocks), squeeze=False)[0], blocks, strict=True):
             cells = [c for c in self.connections if c.block == block]
-            grid = torch.full((1 + max(c.source for c in cells), max(c.reader for c in cells)), torch.nan)
+            grid = torch.full((1 + max(c.source for c in cells), max(c.reader for c in cells)), torch.nan, device="cpu")
             for c in cells:
                 grid[c.source, c.reader - 1] = c.relative
             image = axes.imshow(
@@ -126,7 +127,7 @@ def feature_reuse(network: nn.Module) -> FeatureReuse:
     found = []
     for number, block in enumerate(dense_blocks(network), start=1):
         for reader, layer in enumerate(block.readers, start=1):
-            channels = layer.weight.detach().double().abs().transpose(0, 1).flatten(1).mean(1)  # [in]
+            channels = widened(layer.weight.detach()).abs().transpose(0, 1).flatten(1).mean(1)  # [in]
             for source, (start, end) in enumerate(pairwise(block.starts[: reader + 1])):
                 weight = channels[start:end].mean().item()
                 mean = channels.mean().item()

@@ -24,6 +24,7 @@ from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.gates.planning import Live
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -87,10 +88,10 @@ class GradientFlow(Result):
         """Return the factor per block by which the gradient's norm changes on its way back, from the slope of a line
         through the logarithms.
         """
-        return float(torch.exp(-_slope(self.backward.double().clamp(min=TINY).log())))
+        return float(torch.exp(-_slope(widened(self.backward).clamp(min=TINY).log())))
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return a row per block: its input, and the gradients of its output and of its parameters."""
+        """Return a row per block: its output, and the gradients of that and of its parameters."""
         columns = {
             "forward rms": self.forward[1:].tolist(),
             "gradient norm": self.backward[1:].tolist(),
@@ -193,15 +194,15 @@ def gradient_flow(network: nn.Module, images: Images, labels: Labels, *, loss: L
     return GradientFlow(
         blocks=view.blocks,
         forward=torch.stack([_root_mean_square(signal.detach()) for signal in signals]).to(kind),
-        backward=torch.stack([_norm([gradient]).to(value.device) for gradient in at_signals]).to(kind),
-        parameters=torch.stack([norm.to(value.device) for norm in norms]).to(kind),
+        backward=torch.stack([_norm([gradient]).to(value.device, kind) for gradient in at_signals]),
+        parameters=torch.stack([norm.to(value.device, kind) for norm in norms]),
         loss=value.item(),
     )
 
 
 def _root_mean_square(values: Tensor) -> Tensor:
     """Return it in float64: in float16, squares end at 256, and in float32 they begin at 1e-38."""
-    return values.double().square().mean().sqrt()
+    return widened(values).square().mean().sqrt()
 
 
 @analysis("training-flow", "the same during training", needs=("blocks",))
@@ -289,7 +290,7 @@ def _copied(live: Live) -> Live:
 
 def _norm(tensors: Sequence[Tensor | None]) -> Tensor:
     """Return their norm in float64, as squares of vanishing gradients are 0 in float32."""
-    parts = [tensor.detach().double().norm() for tensor in tensors if tensor is not None]
+    parts = [widened(tensor.detach()).norm() for tensor in tensors if tensor is not None]
     return torch.stack(parts).norm() if parts else torch.zeros((), dtype=torch.float64)
 
 

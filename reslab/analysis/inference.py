@@ -17,6 +17,7 @@ from reslab.gates.checks import has_hooks
 from reslab.gates.inputs import in_dtype
 from reslab.gates.planning import Live
 from reslab.gates.view import View
+from reslab.sending import widest
 from reslab.state import copied
 
 Precision = Literal["32", "bf16"]
@@ -82,8 +83,8 @@ def _fast_copy(view: View) -> FastView:
     for conv, bn in conv_bn_pairs(view):
         before, after = network.get_submodule(conv), network.get_submodule(bn)
         assert isinstance(before, nn.Conv2d) and isinstance(after, nn.BatchNorm2d)  # as conv_bn_pairs says
-        dtype = before.weight.dtype
-        network.set_submodule(conv, fuse_conv_bn_eval(before.double(), after.double()).to(dtype))
+        dtype, wide = before.weight.dtype, widest(before.weight.device)
+        network.set_submodule(conv, fuse_conv_bn_eval(before.to(wide), after.to(wide)).to(dtype))
         network.set_submodule(bn, nn.Identity())
     for relu in in_place_relus(view):
         network.set_submodule(relu, nn.ReLU(inplace=True))

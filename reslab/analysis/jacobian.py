@@ -25,6 +25,7 @@ from reslab.gates.asking import Which
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
+from reslab.sending import widened, widest
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class BlockJacobian:
     @property
     def below_one(self) -> Float[Tensor, "b"] | None:
         """Return the share of singular values below 1, `[B]`; None if only the extremes are known."""
-        return None if self.values is None else (self.values < 1).double().mean(1)
+        return None if self.values is None else widened(self.values < 1).mean(1)
 
     def converged(self, tolerance: float) -> Bool[Tensor, "b"]:
         """Return for each image whether both extremes are known to within `tolerance` times the largest, `[B]`."""
@@ -138,7 +139,7 @@ def jacobian(
     blocks: Which | Sequence[Which] | None = None,
     *,
     method: Method = "auto",
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     steps: int = 100,
     tolerance: float = 1e-6,
     batch_statistics: bool = False,
@@ -156,7 +157,7 @@ def jacobian(
         method: "all" singular values by a dense Jacobian, the two "extreme" ones by Golub-Kahan bidiagonalisation with
             full reorthogonalisation (Golub & Van Loan, Matrix Computations, section 10.4), or "auto": all, where the
             block is small enough.
-        dtype: of the whole computation.
+        dtype: of the whole computation; by default float64, or float32 on Apple's GPUs, which do not have it.
         steps: of the iteration; each costs a product with J and one with its transpose, and memory for one input and
             one output.
         tolerance: an extreme value is converged if its residual is at most this, relative to the largest value.
@@ -186,6 +187,7 @@ def jacobian(
     seen.check_images_first()
     indices = _indices(seen, blocks)
     with evaluating(seen, images if batch_statistics else None):
+        dtype = dtype or widest(images.device)
         images = in_dtype(images, dtype)
         exact = copied(seen).to(dtype).requires_grad_(False)
         assert isinstance(exact, View)
@@ -338,4 +340,4 @@ def _orthogonal(v: Tensor, basis: Tensor) -> Tensor:
 
 
 def _zero_share(matrix: Tensor) -> Tensor:
-    return (matrix == 0).all(1).double().mean()
+    return widened((matrix == 0).all(1)).mean()

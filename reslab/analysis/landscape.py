@@ -151,7 +151,8 @@ def filter_normalised(network: nn.Module, generator: torch.Generator) -> dict[st
     """Return a random direction in which each filter has the norm of the network's own (Li et al. 2018, section 4).
 
     A filter is the weights behind one output channel of a convolution, or one output of a linear layer, if there are
-    several. Nothing else moves: no bias, normalisation, scale per channel, embedding or token.
+    several. Nothing else moves: no bias, normalisation, scale per channel, embedding or token; but what is a parameter
+    of two dimensions of a layer that is none of torch's, as a table of positions may be, counts as filters.
 
     Raises:
         UserError: if the network has no filters.
@@ -192,4 +193,6 @@ def _filter_norms(owner: nn.Module, weight: Tensor) -> Tensor:
         grouped = weight.unflatten(0, (owner.groups, -1))
         kernel = tuple(range(3, grouped.dim()))
         return torch.linalg.vector_norm(grouped, dim=(1, *kernel), keepdim=True).expand_as(grouped).flatten(0, 1)
+    if type(owner).__name__ == "Conv1D" and weight.dim() == 2:  # transformers' linear layer, [in, out]
+        return torch.linalg.vector_norm(weight, dim=0, keepdim=True).expand_as(weight)
     return torch.linalg.vector_norm(weight.flatten(1), dim=1).reshape(-1, *[1] * (weight.dim() - 1)).expand_as(weight)

@@ -15,6 +15,7 @@ from reslab.analysis.subject import Classes, Images, analysis, as_view, check_lo
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,12 +37,12 @@ class Lens(Result):
     @property
     def error(self) -> Float[Tensor, "places"]:
         """Return the error (a fraction) at each depth, `[n + 1]`; NaN and infinity count as wrong."""
-        return ((self.logits.argmax(2) != self.labels) | ~self.logits.amax(2).isfinite()).double().mean(1)
+        return widened((self.logits.argmax(2) != self.labels) | ~self.logits.amax(2).isfinite()).mean(1)
 
     @property
     def loss(self) -> Float[Tensor, "places"]:
         """Return the mean cross-entropy at each depth, `[n + 1]`, in nats."""
-        likely = self.logits.double().log_softmax(2)
+        likely = widened(self.logits).log_softmax(2)
         return -likely.gather(2, self.labels.expand(len(likely), -1)[..., None]).mean((1, 2))
 
     @property
@@ -59,7 +60,7 @@ class Lens(Result):
         columns = {
             "loss": self.loss.tolist(),
             "error": self.error.tolist(),
-            "settled": (self.settled <= depths[:, None]).double().mean(1).tolist(),
+            "settled": widened(self.settled <= depths[:, None]).mean(1).tolist(),
         }
         names = ["stem", *(block.name for block in self.blocks)]
         return pd.DataFrame(columns, index=pd.Index(names, name="after"))
@@ -68,7 +69,7 @@ class Lens(Result):
         """Return error and loss over the depth."""
         figure = new_figure()
         names = ["stem", *(block.name for block in self.blocks)]
-        depth = int(self.settled.double().quantile(MOST, interpolation="higher"))
+        depth = int(widened(self.settled).quantile(MOST, interpolation="higher"))
         figure.suptitle(f"{100 * MOST:.0f} % of the answers no longer change from {names[depth]} on")
         for axes, values, label in zip(
             figure.subplots(1, 2),

@@ -19,6 +19,7 @@ from reslab.errors import UnknownNameError, WrongValueError, worded
 from reslab.gates.gating import Gates, Setting, Standing
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 
 Kind = Literal["zero", "mean", "resample"]
 KINDS: tuple[Kind, ...] = ("zero", "mean", "resample")
@@ -127,7 +128,7 @@ def _means(fast: View, images: Tensor, labels: Tensor, batch: int) -> dict[tuple
 
     def summing(index: int) -> Standing:
         def noted(branch: Tensor, number: int) -> Tensor:
-            sums[index, number] = sums.get((index, number), 0) + branch.double().sum(0)
+            sums[index, number] = sums.get((index, number), 0) + widened(branch).sum(0)
             return branch
 
         return noted
@@ -150,7 +151,7 @@ def _read(outputs: Tensor, whole: Tensor, labels: Tensor, loss: Loss, metric: Me
     error = divergence = extra = float("nan")
     if loss is F.cross_entropy:
         error = wrong_answers(outputs, labels) / len(labels)
-        before, after = (logits.double().log_softmax(1) for logits in (whole, outputs))
+        before, after = (widened(logits).log_softmax(1) for logits in (whole, outputs))
         each = F.kl_div(after, before, reduction="none", log_target=True)
         divergence = each.masked_fill(before == -torch.inf, 0).sum().item() / len(labels)  # 0 log 0 is 0
     if metric is not None:

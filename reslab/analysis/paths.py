@@ -23,6 +23,7 @@ from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.planning import Live
 from reslab.gates.view import View
 from reslab.progress import Progress, each, silent
+from reslab.sending import widest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,7 +256,7 @@ def _mean_norm(gradient: Float[Tensor, "k b values"]) -> Float[Tensor, "k"]:
     """Return the norm of each image's part, averaged over the batch: in float64 on the way, as squares under 1e-38 are
     0 in float32.
     """
-    norms = torch.linalg.vector_norm(gradient, dim=2, dtype=torch.float64).mean(1)
+    norms = torch.linalg.vector_norm(gradient, dim=2, dtype=widest(gradient.device)).mean(1)
     return norms.to(torch.promote_types(gradient.dtype, torch.float32))
 
 

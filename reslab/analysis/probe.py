@@ -19,6 +19,7 @@ from reslab.analysis.sweeping import batch_of, batches
 from reslab.errors import WrongValueError, worded
 from reslab.gates.gating import Block
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,7 +102,7 @@ def probe(
         check_repeatable(view.whole, images)
         for done, x, _ in batches(images, labels, batch_of(view, images, callers=2)):
             for index, (kept, given) in enumerate(zip(features, outputs(view, x), strict=True)):
-                kept.append(_averaged(view.modules_of(index), given.double()))
+                kept.append(_averaged(view.modules_of(index), widened(given)))
             progress("probe", done, len(images))
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed), device="cpu").to(images.device)
     fit, held = order.tensor_split(2)
@@ -134,9 +135,9 @@ def _error(features: Tensor, labels: Tensor, fit: Tensor, held: Tensor, ridge: f
     if not features.isfinite().all():
         return torch.nan
     mean = features[fit].mean(0)
-    x, y = features[fit] - mean, F.one_hot(labels)[fit].double()
+    x, y = features[fit] - mean, widened(F.one_hot(labels)[fit])
     gram = x.T @ x
     penalty = ridge * gram.diagonal().mean().clamp_min(torch.finfo(gram.dtype).tiny)
     weights = torch.linalg.solve(gram + penalty * torch.eye(len(gram)).to(gram), x.T @ (y - y.mean(0)))
     answers = ((features[held] - mean) @ weights + y.mean(0)).argmax(1)
-    return (answers != labels[held]).double().mean().item()
+    return widened(answers != labels[held]).mean().item()

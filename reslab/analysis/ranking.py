@@ -5,9 +5,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from reslab.sending import widened
+
 
 class RankCorrelation(NamedTuple):
-    """Spearman's correlation and its 95 % interval; NaN if undefined: all values equal, or fewer than four."""
+    """Spearman's correlation and its 95 % interval; NaN if undefined: all values equal, or of the interval fewer than
+    four.
+    """
 
     value: float
     low: float
@@ -23,7 +27,7 @@ def spearman(a: Tensor, b: Tensor) -> RankCorrelation:
     do not look certain.
     """
     known = a.isfinite() & b.isfinite()
-    x, y = (_ranks(values[known].double()) for values in (a, b))
+    x, y = (_ranks(widened(values[known])) for values in (a, b))
     n = len(x)
     x, y = x - x.mean(), y - y.mean()
     spread = (x.norm() * y.norm()).item()
@@ -42,4 +46,4 @@ def _ranks(values: Tensor) -> Tensor:
     """Return ranks from 0, those of equal values averaged."""
     _, place, count = values.unique(return_inverse=True, return_counts=True)
     last = count.cumsum(0)
-    return (last - (count + 1).double() / 2)[place]
+    return (last - widened(count + 1) / 2)[place]

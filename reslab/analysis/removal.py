@@ -14,7 +14,17 @@ from torch import Generator, Tensor, nn
 
 from reslab.analysis.inference import Precision
 from reslab.analysis.result import Result, new_figure, per_block
-from reslab.analysis.subject import Classes, Images, Labels, Loss, analysis, as_view, check_batch, loss_value
+from reslab.analysis.subject import (
+    Classes,
+    Images,
+    Labels,
+    Loss,
+    analysis,
+    as_view,
+    check_batch,
+    in_single,
+    loss_value,
+)
 from reslab.analysis.sweeping import batches, in_other_memory, prepared, to_the_end, wrong_answers
 from reslab.errors import UnseenError, WrongValueError, worded
 from reslab.gates.gating import Block
@@ -169,7 +179,7 @@ def remove_each(
                 live = fast.block(index, live)
             wrong[n] += wrong_answers(fast.head(live), y)
             progress("removal", done, len(labels))
-    *each, whole = (wrong.double() / len(labels)).tolist()
+    *each, whole = (count / len(labels) for count in wrong.tolist())
     return Removals(view.blocks, whole, torch.tensor(each, dtype=torch.float64, device="cpu"))
 
 
@@ -328,7 +338,7 @@ def reorder(
         return fast.head(live._replace(rest=beside[-1]))
 
     whole, *rest = _sweep(view, images, labels, len(orders), run, precision, "reorder", progress)
-    taus = torch.tensor([kendall_tau(order) for order in orders[1:]], device="cpu")
+    taus = torch.tensor([kendall_tau(order) for order in orders[1:]], dtype=torch.float64, device="cpu")
     shape = len(swaps), draws
     return Damage(
         "exchanges",
@@ -361,7 +371,7 @@ def importance(network: nn.Module, images: Images, labels: Labels, *, loss: Loss
     Raises:
         UserError: if the network has no blocks, or labels, images and outputs do not fit.
     """
-    view = as_view(network, images)
+    view, images = in_single(as_view(network, images), images)
     check_batch(images, labels, loss)
     with torch.enable_grad():
         double = any(parameter.dtype == torch.float64 for parameter in view.parameters())
@@ -407,5 +417,4 @@ def _sweep(
             for setting in range(settings):
                 wrong[setting] += wrong_answers(run(fast, in_other_memory(stem), setting), y)
                 progress(what, (done - len(y)) * settings + (setting + 1) * len(y), len(labels) * settings)
-    errors: list[float] = (wrong.double() / len(labels)).tolist()
-    return errors
+    return [count / len(labels) for count in wrong.tolist()]

@@ -15,6 +15,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_network, evaluating, path_in
 from reslab.errors import UnseenError, worded
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,4 +158,4 @@ def _writes(values: Tensor) -> int:
 
 
 def _std(values: Tensor) -> float:
-    return values.double().std(correction=0).item()
+    return widened(values).std(correction=0).item()

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from reslab.analysis.result import Result, new_figure
 from reslab.analysis.subject import Images, analysis, as_network, check_alone, evaluating
 from reslab.errors import MismatchError, Wording, WrongValueError, worded
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,4 +140,4 @@ def _gradients(network: nn.Module, images: Tensor, logit: int) -> Floats:
             shape = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
             raise MismatchError(*worded("no-logit", logit=logit, shape=shape))
         (gradient,) = torch.autograd.grad(out[:, logit].sum(), x)
-    return gradient.flatten(1).double().cpu().numpy()
+    return widened(gradient.flatten(1)).cpu().numpy().astype(np.float64, copy=False)

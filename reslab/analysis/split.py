@@ -26,6 +26,7 @@ from reslab.gates.gating import Block
 from reslab.gates.inputs import in_dtype
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.sending import widened, widest
 from reslab.state import copied
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Split(Result):
         left.vlines(places, low.tolist(), high.tolist(), color="black", linewidth=1, label="middle half of the images")
         left.set(ylabel="part of the margin over the runner-up")
         most = int(self.margins[1:-1].mean(1).argmax())
-        decided = 100 * (self.deciding == most).double().mean()
+        decided = 100 * widened(self.deciding == most).mean()
         left.set_title(f"{self.blocks[most].name} gives most, and decides {decided:.0f} % of the images", fontsize=10)
         left.legend(loc="upper left")
         reach = self.per_class.abs().max().item()
@@ -156,12 +157,13 @@ def split(
     found = []
     with evaluating(view):
         check_alone(view.whole, images, Wording("it cannot be split by itself", "그 이미지만 따로 나눌 수 없다"))
-        exact = copied(view).double().eval().requires_grad_(False)
+        wide = widest(images.device)
+        exact = copied(view).to(wide).eval().requires_grad_(False)
         assert isinstance(exact, View)
         for start in range(0, len(images), BATCH):
             x = images[start : start + BATCH]
             with torch.enable_grad():
-                parts, logits = _of_batch(exact, in_dtype(x, torch.float64), classes)
+                parts, logits = _of_batch(exact, in_dtype(x, wide), classes)
             with torch.no_grad():
                 own = view.whole(x)
             if not agree(logits, own if classes is None else own[:, list(classes)], max(ROUNDING, _eps(own))):

@@ -18,14 +18,16 @@ from torch.utils._pytree import tree_leaves, tree_map
 from reslab.analysis.declared import with_needs
 from reslab.errors import MismatchError, UnseenError, Wording, WrongValueError, told, worded
 from reslab.gates.following import shapes_of, sketched
-from reslab.gates.inputs import Inputs, Output, Whole, cloned, is_written, outputs_by_name, tensors_of
+from reslab.gates.inputs import Inputs, Output, Whole, cloned, in_dtype, is_written, outputs_by_name, tensors_of
 from reslab.gates.making import made_view, view
 from reslab.gates.view import View
 from reslab.gates.wrapped import unwrapped
-from reslab.state import preserve, whole_float32
+from reslab.sending import widened
+from reslab.state import copied, preserve, whole_float32
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+M = TypeVar("M", bound=nn.Module)
 
 if TYPE_CHECKING:
     Images = Shaped[Tensor, "b ..."]
@@ -209,6 +211,15 @@ def as_network(network: nn.Module, images: Tensor) -> nn.Module:
     return network
 
 
+def in_single(network: M, images: Any) -> tuple[M, Any]:
+    """Return a copy of a network of half precision in float32, with its images, where a weight's step or the gradient
+    of a mean over many images would be rounded away; any other network itself.
+    """
+    if not any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in network.parameters()):
+        return network, images
+    return cast("M", copied(network).to(torch.float32)), in_dtype(images, torch.float32)
+
+
 def out_of_view(network: nn.Module) -> nn.Module:
     """Return the network of a view, with the view's inputs and outputs; any other network itself."""
     if not isinstance(network, View):
@@ -245,7 +256,7 @@ def agree(answers: Any, others: Any, tolerance: float) -> bool:
     relative to the norm.
     """
     pairs = zip(tensors_of(answers), tensors_of(others), strict=True)
-    return all(one.shape == other.shape and _close(one.double(), other.double(), tolerance) for one, other in pairs)
+    return all(one.shape == other.shape and _close(widened(one), widened(other), tolerance) for one, other in pairs)
 
 
 def _close(one: Tensor, other: Tensor, tolerance: float) -> bool:
@@ -384,7 +395,7 @@ def _take_statistics(taken: set[nn.Module], module: nn.Module, inputs: tuple[Ten
 
 
 def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
-    """Return the loss.
+    """Return the loss, computed at least in float32.
 
     Raises:
         UserError: if it is the cross-entropy and the outputs are not logits for the labels, or if a custom loss does
@@ -392,6 +403,8 @@ def loss_value(loss: Loss, outputs: Any, labels: Tensor) -> Tensor:
     """
     if loss is F.cross_entropy:
         check_logits(outputs, labels)
+    if isinstance(outputs, Tensor) and outputs.is_floating_point():
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
     value = loss(outputs, labels)
     if not isinstance(value, Tensor) or value.numel() != 1:
         given = list(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -104,11 +103,9 @@ def wrong_answers(logits: Tensor, labels: Tensor) -> int:
 
 
 def loss_at(loss: Loss, outputs: Any, labels: Tensor) -> float:
-    """Return the loss, computed at least in float32.
+    """Return the loss as a number.
 
     Raises:
         UserError: if outputs and labels do not fit, or a custom loss does not return a number.
     """
-    if isinstance(outputs, Tensor) and outputs.is_floating_point():
-        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
     return loss_value(loss, outputs, labels).item()

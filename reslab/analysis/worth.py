@@ -23,6 +23,7 @@ from reslab.counting import FlopCounter
 from reslab.gates.gating import Block
 from reslab.gates.view import View
 from reslab.progress import Progress, silent
+from reslab.sending import widened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,31 +194,33 @@ def _gradient(view: View, images: Tensor, labels: Tensor, batch: int, loss: Loss
     """Return dL/dg, `[n]`, of the mean loss over all images."""
     total = torch.zeros(len(view), dtype=torch.float64, device="cpu")
     for _, x, y in batches(images, labels, batch):
-        total += len(y) * importance(view, x, y, loss=loss).gradient.double().cpu()
+        total += len(y) * widened(importance(view, x, y, loss=loss).gradient).cpu()
     return total / len(images)
 
 
 @torch.no_grad()
 def _geometry(view: View, images: Tensor, labels: Tensor, batch: int) -> Tensor:
-    """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images."""
+    """Return 1 - cos(input, output) and ‖F(x)‖ / ‖x‖, `[2, n]`, averaged over the images that have them."""
     view.check_images_first()
-    total = torch.zeros(2, len(view), dtype=torch.float64, device="cpu")
+    found: list[list[Tensor]] = [[] for _ in view.blocks]
     for _, x, _ in batches(images, labels, batch):
         for index, (taken, beside, live) in enumerate(entered(view, x)):
             given = view.module(index, taken.clone(), beside)
-            added = given[:, :0]  # a zero vector has no angle
+            added = given[:, :0]  # of another shape
             if view.plan.places[index].plain:
                 added = torch.stack(list(view.sides(index, in_other_memory(live)).branches)).sum(0)
-            total[:, index] += _turn_and_ratio(taken, given, added)
-    return total / len(images)
+            found[index].append(_turn_and_ratio(taken, given, added))
+    return torch.stack([torch.cat(rows, 1).nanmean(1) for rows in found], 1)
 
 
 def _turn_and_ratio(taken: Tensor, given: Tensor, added: Tensor) -> Tensor:
-    """Return both, `[2]`, summed over a batch; NaN where shapes differ."""
-    x, y, f = (values.double().flatten(1) for values in (taken, given, added))
-    nothing = x.new_full((), torch.nan)
-    turn = (1 - (x * y).sum(1) / (x.norm(dim=1) * y.norm(dim=1))).sum() if taken.shape == given.shape else nothing
-    ratio = (f.norm(dim=1) / x.norm(dim=1)).sum() if taken.shape == added.shape else nothing
+    """Return both of each image, `[2, B]`; NaN where shapes differ, or a vector is zero that has no angle or length to
+    compare with.
+    """
+    x, y, f = (widened(values).flatten(1) for values in (taken, given, added))
+    size, nothing = x.norm(dim=1), x.new_full((len(x),), torch.nan)
+    turn = 1 - (x * y).sum(1) / (size * y.norm(dim=1)) if taken.shape == given.shape else nothing
+    ratio = (f.norm(dim=1) / size).where(size > 0, torch.nan) if taken.shape == added.shape else nothing
     return torch.stack([turn, ratio]).cpu()
 
 

@@ -265,7 +265,7 @@ def analyze_model(
     one = take(model, weights, others, asked, dataset, shipped_for, seed)
     about = {"model": model, "weights": one.origin, "untrained": analysis.trained and (fresh_head or one.drawn)}
     if other is not None:
-        two = take_other(other, one, weights, dataset, shipped_for, seed)
+        two = take_other(other, one, weights, asked, dataset, shipped_for, seed)
         settings["other"] = two.subject.network
         about["other"] = {"model": other, "weights": two.origin, "untrained": analysis.trained and two.drawn}
     x, y, source = images_of(one, part, images or analysis.images, data)

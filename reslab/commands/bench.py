@@ -65,6 +65,8 @@ def measure(name: str, /, *, quick: Flag = False, out: Path = KEPT, json: Flag =
         if wrong or (key == "device" and value not in ("cpu", "cuda")):
             option = f"--{key.replace('_', '-')}"
             raise WrongValueError(*worded("value-such-as", option=option, value=value, example=known[key]))
+    if not quick:
+        typed.make_writable(out)
     with display() as progress:
         figures = module.bench(**{**(module.QUICK if quick else {}), **words}, progress=progress)
     printing.print_json(figures) if json else print_bench(figures)
@@ -80,7 +82,7 @@ def compare(where: Path = KEPT, /, *, json: Flag = False) -> int:
 
     Only runs with the same settings on the same CPU are compared, and only ratios of several rounds within one run, as
     seconds drift on a shared machine; those of executors are of one. A ratio has changed where the rounds of the two
-    runs do not overlap. Exit code 1 if one has become slower.
+    runs, four or more, do not overlap. Exit code 1 if one has become slower.
 
     Parameters
     ----------

@@ -41,8 +41,15 @@ def runs(
         print("\n".join(written))
     else:
         columns = [name for name in SHOWN if name in frame.columns]
-        rows = [tuple(map(str, row)) for row in frame[columns].itertuples(index=False)]
+        rows = [tuple(map(_cell, row)) for row in frame[columns].itertuples(index=False)]
         printing.print_table(tuple(columns), rows, words=("run", "model", "data", "status"))
+
+
+def _cell(value: object) -> str:
+    """Return a value as the table shows it: a dash where a run has none yet."""
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return str(value)
 
 
 SHOWN = ("run", "model", "data", "seed", "status", "epoch", "loss", "train_error", "heldout_error", "test_error")

@@ -61,10 +61,12 @@ def _csv(frame: "pd.DataFrame") -> bytes:
 
 def _parquet(frame: "pd.DataFrame") -> bytes:
     """Return a table as Parquet, whose columns are each of one kind: one of several, such as a setting that is a number
-    here and a word there, as text.
+    here and a word there, as text; and whole numbers that are too large, such as counts of paths, as floats.
     """
     from pandas.api.types import infer_dtype
 
     mixed = [name for name in frame if infer_dtype(frame[name]) in ("mixed", "mixed-integer")]
     texts = {name: frame[name].map(str, na_action="ignore") for name in mixed}
-    return frame.assign(**texts).to_parquet(index=False)
+    large = [name for name in frame if frame[name].dtype == object and infer_dtype(frame[name]) == "integer"]
+    floats = {name: frame[name].astype(float) for name in large}
+    return frame.assign(**texts, **floats).to_parquet(index=False)

@@ -60,12 +60,13 @@ def take_other(
     asked_for: str,
     one: Taken,
     weights: str | Path | None,
+    asked: "Asked | None",
     data: "Callable[[], Dataset]",
     shipped_for: str | None,
     seed: int,
 ) -> Taken:
-    """Return the network that another is compared with: of a name, or of a file of weights; of the same name where the
-    file does not say it.
+    """Return the network that another is compared with: of a name, or of a file of weights; where the file does not say
+    which, of the same name and options, with what is `asked` of the other's file.
 
     A name's weights are those that the other was asked for by a word. What is drawn is drawn after the other's.
 
@@ -78,9 +79,10 @@ def take_other(
     path = Path(asked_for)
     if asked_for not in (*zoo.names(), *zoo.families()) and path.exists():
         file = read_weights(path)
-        # of the same network and not of our own kind, it has the options of the one
-        options = one.subject.options if file.network in (None, one.model) else {}
-        taken = take(file.network or one.model, path, options, None, data, None, seed)
+        if file.network is None:
+            taken = take(one.model, path, one.subject.options, asked, data, None, seed)
+        else:
+            taken = take(file.network, path, {}, None, data, None, seed)
     else:
         word = None if weights is not None and Path(weights).exists() else weights
         taken = take(asked_for, word, {}, None, data, shipped_for, seed)

@@ -1,5 +1,6 @@
 """`reslab train`: one network, its recipe, its run."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -233,7 +234,8 @@ def print_run(told: "Json", data: str, before: bool, language: Language = "en") 
     print(told["directory"])
     if averaged and any(averaged[part] != result[f"{part}_error"] for part in averaged):
         weights = Path(told["directory"]) / "weights.safetensors"
-        command = f"reslab evaluate {model} --weights {weights} --data {data} --batchnorm true-average"
+        parts = ("reslab", "evaluate", model, "--weights", weights, "--data", data, "--batchnorm", "true-average")
+        command = shlex.join(map(str, parts))
         print(words["lag"].format(steps=steps, errors=_errors(averaged, words), command=command))
 
 

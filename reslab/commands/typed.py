@@ -111,6 +111,8 @@ def settings_of(texts: tuple[str, ...]) -> list[dict[str, Any]]:
         if key in values:
             raise WrongValueError(*worded("setting-twice", key=key))
         read = value(typed)
+        if read == ():
+            raise WrongValueError(*worded("setting-without-value", text=text))
         values[key] = read if isinstance(read, tuple) else (read,)
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 

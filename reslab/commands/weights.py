@@ -92,12 +92,13 @@ def weights(
     raw
         If a file holds both weights and their average (EMA), use the weights; the default is the average.
     mean
-        Channel means with which the network's images are normalised, `0.5,0.5,0.5`: stored in the written file.
+        Channel means with which the network's images, from 0 to 1, are normalised, `0.5,0.5,0.5`: stored in the written
+        file.
     std
         Channel standard deviations, likewise.
     without
         Blocks to remove, `layer2.1,layer3.4`: the network with their branches at 0, with fewer parameters and
-        multiply-adds. A safetensors file records which, and loads as the network without them.
+        multiply-adds. A safetensors file records which, and other commands load it as the network without them.
     out
         File to write: NAME.safetensors or NAME.onnx; without it, only the report is printed.
     json
@@ -148,6 +149,8 @@ def weights(
     }
     if not all(map(isfinite, chain(*prepared.values()))) or min(prepared.get("std", [1])) <= 0:
         raise WrongValueError(*worded("mean-not-finite", mean=mean, std=std))
+    if not all(0 <= value <= 1 for value in prepared.get("mean", [])):
+        raise WrongValueError(*worded("mean-of-other-images", mean=mean))
     blocks = [] if without is None else [name.strip() for name in without.split(",")]
     read = read_weights(file)
     model = as_ or read.network

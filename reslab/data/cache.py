@@ -5,21 +5,25 @@ gives another name, so an existing cache is always right. It is written atomical
 are other files, and are decoded again.
 """
 
+import errno
 import hashlib
 import io
+import mmap
 import os
 import re
 import shutil
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from reslab.cache import user_cache
@@ -31,6 +35,8 @@ from reslab.progress import Progress
 FORMAT = "7"
 DIRECTORY = ".reslab-cache"
 AT_ONCE = 256
+BYTES_AT_ONCE = 2**30
+"""Images that are decoded at once, and their bytes, unless a single one has more."""
 CHANGES_ARE_DATED = os.name == "posix"
 """Whether st_ctime is the time of the last change, which nobody can set; on other systems it is the time of creation.
 """
@@ -119,12 +125,23 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
     Raises:
         UserError: naming files that cannot be decoded, unless they are to be skipped; or if the disk is full.
     """
-    where = place(root)
-    cache = where / digest(parts)
-    if not cache.exists():
-        _make(root, parts, skip_broken, cache, progress)
-        _tidy(where, cache)
-    found = _read(cache, len(parts), 1 + max(file.label for files in parts for file in files))
+    name, classes = digest(parts), 1 + max(file.label for files in parts for file in files)
+    where = root / DIRECTORY if (root / DIRECTORY / name).is_dir() else place(root)  # also one that others have made
+    cache = where / name
+    for _ in range(2):
+        if not cache.exists():
+            with alone(where):
+                if not cache.exists():
+                    _make(root, parts, skip_broken, cache, progress)
+                    _tidy(where, cache)
+        try:
+            found = _read(cache, len(parts), classes)
+            break
+        except DamagedError:  # another process may have tidied it away, as it saw other files
+            if cache.exists():
+                raise
+    else:
+        raise DamagedError(*worded("cache-damaged", cache=cache))
     if found.skipped:
         if not skip_broken:
             raise DamagedError(undecodable(found.skipped))
@@ -133,6 +150,21 @@ def decoded(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, prog
             stacklevel=2,
         )
     return found
+
+
+@contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Wait until no other process that asks for the same directory is here; where it cannot be locked, do not."""
+    lock = FileLock(directory / ".reslab.lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError):
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def kept(name: str, directory: Path, make: Callable[[], Cached]) -> Cached:
@@ -212,6 +244,10 @@ def _read(cache: Path, parts: int = 3, classes: int | None = None) -> Cached:
         if not _sound(index, parts, classes):
             raise ValueError
         found = _parts(cache, index)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise DamagedError(*worded("cache-damaged", cache=cache)) from error
+        raise UnusableError(*worded("cache-unreadable", cache=cache, reason=error.strerror or error)) from error
     except Exception as error:  # damaged bytes make torch raise any exception
         raise DamagedError(*worded("cache-damaged", cache=cache)) from error
     shortest = int(index["shapes"][:, 1:].amin())
@@ -264,9 +300,7 @@ def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
     size = int(shapes.prod(1).sum())
     if not path.is_file() or path.stat().st_size != size:
         raise ValueError
-    # torch takes a path in bytes as it is, and one in words only in UTF-8
-    place = str(path) if os.name == "nt" else os.fsencode(path)
-    pixels = torch.from_file(cast(str, place), shared=False, size=size, dtype=torch.uint8)
+    pixels = _mapped(path, size)
     everything = Ragged(pixels, shapes)
     uniform = bool((shapes == shapes[0]).all())
     dense = pixels.view(-1, *shapes[0].tolist()) if uniform else None
@@ -279,16 +313,30 @@ def _parts(cache: Path, index: dict[str, Any]) -> list[tuple[Images, Tensor]]:
     return parts
 
 
+def _mapped(path: Path, size: int) -> Tensor:
+    """Return a file's bytes, mapped into memory; what is written into them is not written into the file, and without a
+    reserve for that a file may be larger than the memory.
+    """
+    with path.open("rb") as file:
+        if os.name == "nt":
+            pixels = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        else:
+            unreserved = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)  # Python 3.13
+            both = mmap.PROT_READ | mmap.PROT_WRITE
+            pixels = mmap.mmap(file.fileno(), size, flags=mmap.MAP_PRIVATE | unreserved, prot=both)
+    return torch.frombuffer(pixels, dtype=torch.uint8)
+
+
 def _make(root: Path, parts: Sequence[Sequence[File]], skip_broken: bool, cache: Path, progress: Progress) -> None:
     what = f"decoding {sum(map(len, parts)):,} images into {cache}"
     try:
         with _appearing(cache) as temporary, ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # warnings of Pillow; files that it cannot read are reported anyway
-            mode = _mode(pool, root, parts, temporary, progress)
-            written = _write_pixels(pool, root, parts, mode, skip_broken, temporary, what, progress)
+            seen = _seen(pool, root, parts, temporary, cache, progress)
+            written = _write_pixels(pool, root, parts, seen, skip_broken, temporary, what, progress)
             skipped = written.skipped
             # skipped files have no influence
-            if skipped and (of_kept := _mode(pool, root, written.kept, temporary, progress)) != mode:
+            if skipped and (of_kept := _seen(pool, root, written.kept, temporary, cache, progress)).mode != seen.mode:
                 written = _write_pixels(pool, root, written.kept, of_kept, skip_broken, temporary, what, progress)
                 skipped = skipped + written.skipped
             labels, counts = [file.label for files in written.kept for file in files], list(map(len, written.kept))
@@ -322,7 +370,7 @@ def _write_pixels(
     pool: ThreadPoolExecutor,
     root: Path,
     parts: Sequence[Sequence[File]],
-    mode: str,
+    seen: "_Seen",
     skip_broken: bool,
     temporary: Path,
     what: str,
@@ -334,8 +382,8 @@ def _write_pixels(
     with (temporary / "pixels.bin").open("wb") as out:
         for files in parts:
             kept.append([])
-            for chunk in _chunks(files):
-                images = list(pool.map(lambda file: decode(root / file.path, mode), chunk))
+            for chunk in _chunks(files, seen.at_once):
+                images = list(pool.map(lambda file: decode(root / file.path, seen.mode), chunk))
                 bad = [file.path for file, image in zip(chunk, images, strict=True) if image is None]
                 if bad and not skip_broken:
                     raise DamagedError(undecodable(bad))
@@ -347,6 +395,7 @@ def _write_pixels(
                         shapes.append(list(image.shape))
                         digests.append(hashlib.blake2b(content, digest_size=16).digest())
                         kept[-1].append(file)
+                del images, image  # before the next are decoded
                 progress(what, len(shapes) + len(skipped), total)
             if not kept[-1]:
                 raise DamagedError(
@@ -376,8 +425,9 @@ def _appearing(cache: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        with (temporary / "pixels.bin").open("rb") as pixels:
-            os.fsync(pixels.fileno())
+        for name in ("pixels.bin", "index.pt"):
+            with (temporary / name).open("r+b") as written:  # Windows flushes only what may be written
+                os.fsync(written.fileno())
         if not cache.exists():
             temporary.rename(cache)
     finally:
@@ -412,32 +462,47 @@ def _write_index(
     (temporary / "index.pt").write_bytes(written.getvalue())
 
 
-def _mode(
-    pool: ThreadPoolExecutor, root: Path, parts: Sequence[Sequence[File]], cache: Path, progress: Progress
-) -> str:
-    """Return "L" if every image is grey, else "RGB", from the files' headers; check that the disk has room.
+class _Seen(NamedTuple):
+    """What the headers of all images say: "L" if every one is grey, else "RGB", and how many may be decoded at once."""
+
+    mode: str
+    at_once: int
+
+
+def _seen(
+    pool: ThreadPoolExecutor,
+    root: Path,
+    parts: Sequence[Sequence[File]],
+    temporary: Path,
+    cache: Path,
+    progress: Progress,
+) -> _Seen:
+    """Return what the files' headers say; check that the disk has room, if necessary without earlier caches.
 
     Raises:
         UserError: if it does not.
     """
-    grey, area, done, total = True, 0, 0, sum(map(len, parts))
+    grey, area, largest, done, total = True, 0, 1, 0, sum(map(len, parts))
     for files in parts:
-        for chunk in _chunks(files):
+        for chunk in _chunks(files, AT_ONCE):
             done += len(chunk)
             progress("reading the images' headers", done, total)
             for without_colour, size in pool.map(lambda file: header(root / file.path), chunk):
                 grey &= without_colour
                 area += size
-    needed, free = area * (1 if grey else 3), shutil.disk_usage(cache).free
-    if needed > free:
-        raise UnusableError(
-            *worded("cache-too-large", root=root, needed=needed / 1e9, where=cache.parent, free=free / 1e9)
-        )
-    return "L" if grey else "RGB"
+                largest = max(largest, size)
+    channels, where, pixels = 1 if grey else 3, cache.parent, temporary / "pixels.bin"
+    needed = area * channels - (pixels.stat().st_size if pixels.exists() else 0)  # which is written anew
+    if needed > shutil.disk_usage(where).free:
+        _tidy(where, cache)
+    if needed > (free := shutil.disk_usage(where).free):
+        raise UnusableError(*worded("cache-too-large", root=root, needed=needed / 1e9, where=where, free=free / 1e9))
+    at_once = min(AT_ONCE, max(BYTES_AT_ONCE // (largest * channels), 1))
+    return _Seen("L" if grey else "RGB", at_once)
 
 
-def _chunks(files: Sequence[File]) -> Iterator[Sequence[File]]:
-    return (files[start : start + AT_ONCE] for start in range(0, len(files), AT_ONCE))
+def _chunks(files: Sequence[File], at_once: int) -> Iterator[Sequence[File]]:
+    return (files[start : start + at_once] for start in range(0, len(files), at_once))
 
 
 def _tidy(where: Path, keep: Path) -> None:
@@ -449,4 +514,6 @@ def _tidy(where: Path, keep: Path) -> None:
                 and NAME.fullmatch(other.name)
                 and (other.suffix != ".tmp" or time.time() - other.stat().st_mtime > SECONDS_A_DAY)
             ):
-                shutil.rmtree(other, ignore_errors=True)
+                gone = other if other.suffix == ".tmp" else other.with_name(f"{other.name}.{uuid4().hex}.tmp")
+                other.rename(gone)  # no process finds half of it
+                shutil.rmtree(gone, ignore_errors=True)

@@ -157,7 +157,9 @@ class Dataset:
 
     def _whole(self, part: PartName) -> Split:
         images, labels = self.part(part)
-        return self.sample(part, len(labels)) if isinstance(images, Ragged) else (self._single_views(images), labels)
+        if isinstance(images, Ragged):
+            return self.sample(part, len(labels))
+        return self._single_views(images), labels.clone()  # which one may change
 
     def fitted(self, size: int) -> "Dataset":
         """Return this data set with images of different sizes resized to `size` and shifted by up to an eighth; images
@@ -186,7 +188,7 @@ class Dataset:
         sent batch by batch.
         """
         size = sum(images.nbytes for images, _ in self.parts.values() if isinstance(images, Tensor))
-        fits = device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] / 2
+        fits = size <= _free(device) / 2
         parts = {
             name: Part(images.to(device) if fits and isinstance(images, Tensor) else images, labels.to(device))
             for name, (images, labels) in self.parts.items()
@@ -269,6 +271,15 @@ class Dataset:
         return torch.tensor(self.statistics.mean, device=device)[:, None, None], torch.tensor(
             self.statistics.std, device=device
         )[:, None, None]
+
+
+def _free(device: torch.device) -> float:
+    """Return the free memory of a device in bytes, without bounds for the CPU, whose images are in memory already."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type == "mps":
+        return torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+    return float("inf")
 
 
 def _take(images: Images, index: Tensor) -> Raw:

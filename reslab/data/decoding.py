@@ -1,6 +1,7 @@
 """Reading one image file: opened safely, and decoded upright, opaque, with eight bits per channel."""
 
 import errno
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,10 @@ raises an error.
 """
 BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 """A TIFF's tags BitsPerSample and PhotometricInterpretation, and the latter's value if 0 is white (TIFF 6.0)."""
-OF_THE_SYSTEM = (errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)
-"""Errors in reading a file that may be sound; that of a seek to a place before it is one of damaged bytes."""
+OF_DAMAGE = (None, errno.EINVAL)
+"""The numbers of errors due to damaged bytes: Pillow's own have none, and one is that of a seek to a place before the
+file. All others are the system's, and the file may be sound.
+"""
 LEVELS = {"L;2": 3, "L;4": 15}
 """The highest level of a PNG's grey of so many bits, by Pillow's name."""
 
@@ -51,7 +54,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         ValueError: if it is not one.
         Exception: anything that Pillow raises on damaged bytes.
     """
-    if not path.is_file():
+    if (path.is_symlink() and not path.exists()) or not stat.S_ISREG(path.stat().st_mode):
         raise ValueError("not a regular file")
     with Image.open(path, formats=FORMATS) as image:
         if image.mode[0] in "IF" and not _of_sixteen_bits(image):
@@ -86,9 +89,11 @@ def decode(path: Path, mode: str) -> Tensor | None:
             turn, seen = _turn(image), _opaque(_of_eight_bits(image)).convert(mode)
             return pil_to_tensor(seen if turn is None else seen.transpose(turn))
     except OSError as error:
-        if error.errno in OF_THE_SYSTEM:
+        if error.errno not in OF_DAMAGE:
             raise UnusableError(*worded("image-unreadable", path=path, reason=error.strerror)) from error
         return None
+    except MemoryError as error:
+        raise UnusableError(*worded("image-unreadable", path=path, reason="out of memory")) from error
     except Exception:  # damaged bytes make Pillow raise any exception
         return None
 

@@ -13,7 +13,8 @@ from reslab.errors import UnusableError, WrongValueError, check_one_of, worded
 Raw: TypeAlias = "Tensor | list[Tensor]"
 """Stored images: `[B, C, H, W]` if all have one size, else a list of `[C, H, W]`."""
 
-CHUNK = 1024
+CHUNK, MOST_VALUES = 1024, 2**24
+"""Images that are measured at once, and their values."""
 LONGEST = 16
 """The largest aspect ratio that is resized. Only the middle of longer strips is used, so that they fit in memory."""
 
@@ -117,8 +118,10 @@ def measure(images: Images, unit: float = 255.0) -> Statistics:
         torch.zeros(channels, dtype=torch.double),
         torch.zeros(channels, channels, dtype=torch.double),
     )
-    for start in range(0, len(images), CHUNK):
-        some = images[torch.arange(start, min(start + CHUNK, len(images)))]
+    of_each = 1 if isinstance(images, Ragged) else images[:1].numel()  # as those are taken one by one
+    step = min(CHUNK, max(MOST_VALUES // of_each, 1))
+    for start in range(0, len(images), step):
+        some = images[torch.arange(start, min(start + step, len(images)))]
         for pixels in (
             [some.transpose(0, 1).flatten(1)] if isinstance(some, Tensor) else [image.flatten(1) for image in some]
         ):

@@ -4,7 +4,8 @@ import gzip
 import io
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from reslab.data.augment import Augment
-from reslab.data.cache import Cached, kept
+from reslab.data.cache import Cached, alone, kept
 from reslab.data.dataset import HELD_OUT_RULE, Dataset, Part, held_out
 from reslab.data.images import measure
 from reslab.data.places import data_root, full_path
@@ -135,7 +136,7 @@ def _load(
 
     name = source.name
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _downloading(root) if download else nullcontext():
             warnings.simplefilter("ignore")  # a warning of torchvision about pickles of old NumPy
             splits = [getattr(datasets, source.kind)(root, train=train, download=download) for train in (True, False)]
         train, test = (_Split(_images(split.data), torch.as_tensor(split.targets).long()) for split in splits)
@@ -159,6 +160,14 @@ def _load(
     parts = [_Split(train.images[mask], train.labels[mask]) for mask in (~held, held)]
     statistics = measure(parts[0].images)
     return Cached([*parts, test], statistics, min(test.images.shape[2:]), [], tuple(splits[0].classes))
+
+
+@contextmanager
+def _downloading(root: Path) -> Iterator[None]:
+    """Let one process at a time download into a directory; the next finds what is there."""
+    root.mkdir(parents=True, exist_ok=True)
+    with alone(root):
+        yield
 
 
 def _wrong(source: _Source, root: Path) -> list[str]:

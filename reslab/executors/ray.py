@@ -65,6 +65,13 @@ def _check_room(todo: Sequence[TrialConfig]) -> None:
     here, most = int(ray.cluster_resources().get("CPU", 0)), max(config.threads * config.devices for config in todo)
     if most > here:
         raise WrongValueError(*worded("too-few-cpus", most=most, here=here))
+    gpus, most = int(ray.cluster_resources().get("GPU", 0)), max(map(_gpus, todo))
+    if most > gpus:
+        raise WrongValueError(*worded("too-few-gpus", most=most, here=gpus))
+
+
+def _gpus(config: TrialConfig) -> int:
+    return config.devices if config.device == "cuda" else 0
 
 
 def _start(config: TrialConfig, root: Path) -> Any:
@@ -72,7 +79,7 @@ def _start(config: TrialConfig, root: Path) -> Any:
 
     task = ray.remote(attempt).options(
         num_cpus=config.threads * config.devices,
-        num_gpus=config.devices if config.device == "cuda" else 0,
+        num_gpus=_gpus(config),
         max_retries=RETRIES,
         name=f"{config.model} seed {config.seed}",
     )

@@ -130,6 +130,7 @@ def submissions(directory: Path, work: Path, only: Sequence[str] = (), aside: Co
     names = _names_in(entries)
     for number, entry in enumerate(each for each in entries if not _is_receipt(each, entries)):
         _take(entry, names, Unpacking(work / str(number)), only, handed)
+    handed.files[:] = _reunited(handed.files, work / "reunited")
     for each in lost:  # members of the class's file, each of which costs its student alone
         place = directory.joinpath(*PurePosixPath(each.file).parts)
         entry = next((entry for entry in entries if place.is_relative_to(entry)), place)
@@ -237,6 +238,34 @@ def _take(entry: Path, names: Names, unpacking: Unpacking, only: Sequence[str], 
         came = ", ".join([*others[:5], "…"] if len(others) > 5 else others)
         problems = [remark("not-answers", came=came) if others else remark("empty")]
     handed.files.extend(Submission(student, entry, "", (), problem, aliases) for problem in problems)
+
+
+def _reunited(files: Sequence[Submission], work: Path) -> Iterator[Submission]:
+    """Yield the submissions; those of a student that a platform put among all others', and of which one imports
+    another, are copied into a directory of the student's, under the names that they were handed in with.
+    """
+    own: dict[str, dict[str, Submission]] = {}  # by student, and by the name without a suffix
+    for each in files:
+        match = _of_a_platform(Path(each.name)) if each.name and each.beside is None else None
+        if match is not None and (name := match.groupdict().get("file")):
+            own.setdefault(each.student, {})[re.sub(r"-\d+$", "", name)] = each  # Canvas numbers what comes again
+    moved: dict[Submission, Submission] = {}
+    for number, by_name in enumerate(own.values()):
+        readable = {
+            name: each
+            for name, each in by_name.items()
+            if each.problem in (None, remark("no-function", each.name), remark("not-asked", each.name))
+        }
+        content = {name: each.file.read_bytes() for name, each in readable.items()}
+        if readable.keys().isdisjoint(module for text in content.values() for module in imported_in(decoded(text))):
+            continue
+        beside = work / str(number)
+        beside.mkdir(parents=True)
+        for name, each in readable.items():
+            file = beside / f"{name}.py"
+            file.write_bytes(content[name])
+            moved[each] = replace(each, file=file, beside=beside)
+    yield from _without_modules([moved.get(each, each) for each in files])
 
 
 def _without_modules(answers: Sequence[Submission]) -> Iterator[Submission]:

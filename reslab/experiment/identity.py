@@ -131,9 +131,15 @@ def _members(value: Any, changed: set[str]) -> Iterator[Any]:
         yield f"{getattr(value, '__module__', '')}.{value.__name__}"
     elif is_dataclass(value) or _is_users(kind) or isinstance(value, types.SimpleNamespace):
         yield from (_code_of(kind), settings(value))
-        yield from ((name, getattr(value, name, None)) for name in getattr(kind, "__slots__", ()))
+        yield from ((name, getattr(value, name, None)) for name in _slots(kind))
     elif " at 0x" not in (text := _text(value)):
         yield text
+
+
+def _slots(kind: type) -> list[str]:
+    """Return the attributes of a class and its bases that are kept in slots."""
+    declared = [vars(each).get("__slots__", ()) for each in kind.__mro__]
+    return [name for names in declared for name in ([names] if isinstance(names, str) else names)]
 
 
 def _is_plain(value: Any) -> bool:

@@ -31,7 +31,7 @@ from reslab.files import Json, read_json, write_json, wrong_value
 from reslab.ledger.claim import Claim
 from reslab.ledger.comparison import Check, Comparison
 from reslab.ledger.record import Chart, Entry, Failed, FailedConfig, Outcome, Record, Table, Value, Verdict
-from reslab.ledger.registration import Begun, Registration
+from reslab.ledger.registration import Begun, Registration, named
 from reslab.ledger.verdict import ERROR_RATE, check, cite, decide
 from reslab.progress import Progress, silent
 from reslab.runs import Run, out_of_date
@@ -172,7 +172,7 @@ def run_study(
     configs = [trial for trials in grid.values() for trial in trials]
     _check_groups(study, grid)
     shown = Begun(
-        claims=[claim.id for claim in study.claims],
+        claims=sorted({claim.id for claim in study.claims} if registration else named(study.claims)),
         data=config.data,
         seeds=list(range(config.first_seed, config.first_seed + config.seeds)),
         registered=registration.sha256() if registration else None,
@@ -199,10 +199,10 @@ def run_study(
     with threads(config.threads), told(f"the study {study.name}") if study.is_own else nullcontext():
         measured = study.measure(config, Trials(groups, progress, directory.path / "measured"))
         record = _record(study, config, groups, measured, failures, registration)
-    if configs:  # whose directories tell of their seeds, when another record has taken this one's place
-        directory.begun(shown).unlink(missing_ok=True)
     if not directory.record.exists() or read_json(directory.record) != record.to_json():
         write_json(directory.record, record.to_json())
+    if configs:  # whose directories tell of their seeds, when another record has taken this one's place
+        directory.begun(shown).unlink(missing_ok=True)
     results = [trial.result for trials in groups.values() for trial in trials]
     old = out_of_date(results, TrialConfig.code_digest(), config.data, _identity_now(config.data, results))
     return Finished(record, failures, old)
@@ -280,6 +280,7 @@ def _record(
             for failure in failures
         ],
         error_rate=error_rate,
+        images=load_data(config.data).fingerprint if registration and registration.images and not results else "",
         code={
             **code_of(study.text.module, (trial.config for members in groups.values() for trial in members)),
             "trains": "+".join(sorted(trained_by)),

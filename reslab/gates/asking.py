@@ -10,6 +10,7 @@ from torch import Tensor
 
 from reslab.errors import MismatchError, UnknownNameError, WrongValueError, suggested, worded
 from reslab.gates.gating import Block, Standing
+from reslab.sending import widest
 
 Which = str | int
 """A block, by its name or its number."""
@@ -74,7 +75,7 @@ def gates_of(blocks: Sequence[Block], asked: AskedGates, batch: int, device: tor
 
 
 def _of_named(blocks: Sequence[Block], named: Mapping[Which, Tensor | float], device: torch.device) -> Tensor:
-    exact = torch.float64 if device.type != "mps" else torch.float32  # which has no larger
+    exact = widest(device)
     asked = {index_of(blocks, which): value for which, value in named.items()}
     try:
         numbers = {index: torch.as_tensor(value, dtype=exact, device=device) for index, value in asked.items()}

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from scipy import special  # its stdtr is Student's t, as scipy.stats.t, which takes many times as long to load
@@ -29,7 +29,7 @@ loses power.
 POWER = 0.8
 MOST_RANKED = 30
 """Values of a side up to which the distribution of ranks is computed exactly; it is normal by then."""
-MOST_SEEDS = 10_000
+MOST_SEEDS = 10_000  # as wording.toml says too
 """A claim that more seeds than this would not decide is said to be beyond deciding."""
 
 
@@ -106,16 +106,17 @@ class Estimate:
         way = self._way(threshold)
         return int(((self.differences - threshold) * way > self.off + self.rounding).sum())
 
-    def seeds_needed(self, threshold: float, share: float) -> int | None:
+    def seeds_needed(self, threshold: float, share: float) -> int | Literal["none", "many"]:
         """Return how many seeds on each side would decide with a power of 80 %, if the effect and spread were those of
-        these seeds, at this error rate; None where none would, as the effect lies on the threshold.
+        these seeds, at this error rate; "many" if these are more than `MOST_SEEDS`, and "none" where the effect lies on
+        the threshold.
 
         The power is that of the two-sided t test (noncentral t), and where the exact test has a say, also of that, with
         the share of these differences that are past the threshold.
         """
         distance = self._distance(threshold)
         if distance <= self.rounding:
-            return None
+            return "none"
         past = self._past(threshold) / max(1, len(self.differences))
         exact_power = sign_power if self.sizes is None else rank_power
         least = max(3, self.n + 1)
@@ -131,7 +132,7 @@ class Estimate:
             return shift > 2 * critical or 1 - float(special.nctdtr(df, shift, critical)) >= POWER
 
         if not decides(MOST_SEEDS):
-            return None
+            return "many"
         below, enough = least - 1, MOST_SEEDS
         while enough - below > 1:
             middle = (below + enough) // 2

@@ -103,7 +103,7 @@ def evidence(claims: Sequence[Claim], sets: Sequence[SeedSet]) -> list[Evidence]
     now = {claim.id: claim for claim in claims if claim.kind != "cited"}
     sets = [one.in_the_words_of(now[one.verdict.id]) for one in sets if one.verdict.id in now]
     groups: dict[tuple[str, int], dict[str, list[SeedSet]]] = {}
-    scales = {study: _scales([one.origin for one in sets if one.origin.study == study]) for study in _studies(sets)}
+    scales = {study: _scales([one for one in sets if one.origin.study == study]) for study in _studies(sets)}
     for one in sets:
         group = one.origin.study, scales[one.origin.study][_settings(one.origin)]
         groups.setdefault(group, {}).setdefault(one.verdict.id, []).append(one)
@@ -123,14 +123,19 @@ def _settings(origin: Origin) -> str:
     return json.dumps(origin.settings, sort_keys=True)
 
 
-def _scales(origins: Sequence[Origin]) -> dict[str, int]:
-    """Return the number of the scale of each origin's settings: those of one number are equal as far as any two have
-    them, in whatever order they are given. A record of an earlier version may lack some.
+def _scales(sets: Sequence[SeedSet]) -> dict[str, int]:
+    """Return the number of the scale of each set's settings: those of one number are equal as far as any two have them,
+    in whatever order they are given. A record of an earlier version may lack some; it is of the scale with the best
+    seeds.
     """
-    known = {_settings(origin): origin.settings for origin in origins}
+    known = {_settings(one.origin): one.origin.settings for one in sets}
+    best: dict[str, int] = {}
+    for one in sets:
+        text = _settings(one.origin)
+        best[text] = max(best.get(text, 0), RANK[one.standing])
     scales: list[list[dict[str, Value | list[Value]]]] = []
     found: dict[str, int] = {}
-    for text, ours in sorted(known.items(), key=lambda each: (-len(each[1]), each[0])):
+    for text, ours in sorted(known.items(), key=lambda each: (-len(each[1]), -best[each[0]], each[0])):
         fitting = (
             number
             for number, scale in enumerate(scales)

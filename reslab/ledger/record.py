@@ -8,7 +8,17 @@ beside it, so that anyone can decide again.
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from reslab.ledger.claim import SECTIONS, Decision, Direction, Kind, Text, Words
 
@@ -128,7 +138,7 @@ class Verdict(Part):
     p: Annotated[float, Field(ge=0, le=1)] | None = None
     share: Annotated[float, Field(gt=0, lt=1)] | None = None
     signs: Annotated[float, Field(ge=0, le=1)] | None = None
-    needed: int | Literal["none"] | None = None
+    needed: int | Literal["none", "many"] | None = None
     failed: dict[str, Failures] = {}
     untested: Reason | None = None
     resolution: Annotated[Finite, Field(ge=0)] = 0.0
@@ -284,6 +294,7 @@ class Record(Part):
     `code` has the digests of the code that trained, measured and decided. `registration` was fixed before the seeds
     were run (`reslab.ledger.registration`), and `registered` is the SHA-256 of its file.
 
+    `images` is the fingerprint of the images that a registered study without trials measured on; trials have their own.
     `error_rate` is shared by the study's claims, at this look. Records of version 0.1 have no schema version;
     `reslab.ledger.migration` reads them.
     """
@@ -302,6 +313,11 @@ class Record(Part):
     code: dict[str, str] = {}
     registered: str | None = None
     registration: dict[str, JsonValue] | None = None
+    images: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in serialise(self).items() if value or key != "images"}
 
     @model_validator(mode="after")
     def _each_claim_once(self) -> Self:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from reslab.ledger.claim import Claim, Direction, Text, Words
 from reslab.ledger.comparison import TRAINED
@@ -21,6 +21,17 @@ from reslab.naming import without_path
 
 SEEDS = ("seeds", "first_seed")
 """The settings of a study that determine its seeds."""
+
+
+def _increasing(looks: list[int]) -> list[int]:
+    """Return numbers of seeds after which claims may be decided.
+
+    Raises:
+        ValueError: if they are none.
+    """
+    if not looks or looks != sorted({*looks}) or looks[0] < 1:
+        raise ValueError(f"claims cannot be decided after {looks} seeds")
+    return looks
 
 
 class RegisteredClaim(Part):
@@ -50,7 +61,7 @@ class Registration(Part):
     claims: list[RegisteredClaim]
     config: dict[str, Value | list[Value]]
     seeds: list[int]
-    looks: list[int]
+    looks: Annotated[list[int], AfterValidator(_increasing)]
     error_rate: Annotated[float, Field(gt=0, lt=1)]
     guards: dict[str, float]
     code: dict[str, str]
@@ -100,8 +111,9 @@ def seeds_of(record: Record) -> set[int]:
 
 
 class Ran(NamedTuple):
-    """What a record has shown to whoever writes or registers claims: their ids, whatever their revision, and the seeds
-    and data set on which they were measured; and the SHA-256 and the date of its registration, if it has one.
+    """What a record has shown to whoever writes or registers claims: their ids, whatever their revision, and without a
+    registration also those of claims with the same numbers (`same_as`); the seeds and data set on which they were
+    measured; and the SHA-256 and the date of its registration, if it has one.
     """
 
     claims: frozenset[str]
@@ -127,19 +139,27 @@ class Begun(Part):
 
 def ran(record: Record) -> Ran:
     """Return what a record has shown."""
-    ids = frozenset(claim.id for claim in record.claims)
+    ids = named(record.claims) if record.registration is None else {claim.id for claim in record.claims}
     date = str((record.registration or {}).get("date", ""))
-    return Ran(ids, record.config.get("data"), frozenset(seeds_of(record)), record.registered, date)
+    return Ran(frozenset(ids), record.config.get("data"), frozenset(seeds_of(record)), record.registered, date)
+
+
+def named(claims: Iterable[Claim | Verdict]) -> set[str]:
+    """Return the ids of claims, and of those that have the same numbers."""
+    return {id for claim in claims for id in (claim.id, claim.same_as) if id is not None}
 
 
 def seen(claims: Sequence[Claim | Verdict], data: Value | list[Value], known: Iterable[Ran]) -> set[int]:
-    """Return the seeds on which any of these claims was measured, on this data set, wherever its folder is."""
-    ours = {claim.id for claim in claims if claim.kind == "statistical"}
-    alike = [one for one in known if _named(one.data) == _named(data)]
-    return {seed for one in alike if ours & one.claims for seed in one.seeds}
+    """Return the seeds on which any of these claims, or one with the same numbers, was measured, on this data set,
+    wherever its folder is. Studies that were registered for the same seeds do not show them to one another.
+    """
+    ours = [claim for claim in claims if claim.kind == "statistical"]
+    ids, all_ids = {claim.id for claim in ours}, named(ours)
+    alike = [one for one in known if _of_data(one.data) == _of_data(data)]
+    return {seed for one in alike if (ids if one.registered else all_ids) & one.claims for seed in one.seeds}
 
 
-def _named(data: Value | list[Value]) -> Value | list[Value]:
+def _of_data(data: Value | list[Value]) -> Value | list[Value]:
     return without_path(data) if isinstance(data, str) else data
 
 
@@ -166,14 +186,15 @@ def exploratory(record: Record, claim: Verdict, known: Iterable[Ran] = ()) -> Re
         return Reason(code="other-settings")
     if not math.isclose(record.error_rate, given.share) or (given.error_rate, given.guards) != (ERROR_RATE, GUARDS):
         return Reason(code="other-settings")
-    images = {(trial.result.model_extra or {}).get("images", "") for trial in record.trials}
+    images = {(trial.result.model_extra or {}).get("images", "") for trial in record.trials} or {record.images}
     if given.images and not images <= {given.images}:
         return Reason(code="other-images")
     seeds = seeds_of(record)
     if given.study != record.study or not any(seeds == set(given.seeds[:look]) for look in given.looks):
         return Reason(code="other-seeds")
     measured = [side for side in (claim.treatment, claim.control) if isinstance(side, Mapping) and side]
-    sides = [] if claim.untested else measured
+    # without room they are decided again together with other seeds
+    sides = [] if claim.untested and claim.untested.code != "no-room" else measured
     if missing := sorted({seed for side in sides for seed in seeds if str(seed) not in side}):
         return Reason(code="missing-seeds", values={"seeds": [*missing]})
     earlier = [one for one in known if one.registered != record.registered and one.date <= given.date]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from reslab.ledger.evidence import Evidence
 from reslab.ledger.record import Verdict
+from reslab.ledger.verdict import roots_of
 
 
 class Risk(NamedTuple):
@@ -24,16 +25,16 @@ def risk(known: Sequence[Evidence]) -> Risk:
     Where every effect is on its margin, Holm's procedure decides first at the level of the simultaneous intervals, and
     rarely goes on.
     """
-    headlines = {each.claim.id: each.headline for each in known}
-    tests = [one for one in headlines.values() if one is not None and not _alike(one, headlines.get(one.same_as or ""))]
+    headlines = {each.claim.id: each.headline for each in known if each.headline is not None}
+    roots = roots_of({id: one.same_as if one.same_as in headlines else None for id, one in headlines.items()})
+    tests = [one for id, one in headlines.items() if roots[id] == id or not _alike(one, headlines[roots[id]])]
     own = [share for one in tests if (share := _share(one)) is not None]
     return Risk(len(own), math.fsum(own), 1 - math.prod(1 - share for share in own))
 
 
-def _alike(one: Verdict, other: Verdict | None) -> bool:
+def _alike(one: Verdict, other: Verdict) -> bool:
     """Return whether two verdicts are on the same test, of the same numbers."""
-    names = ("effect", "n", "margin", "direction")
-    return other is not None and all(getattr(one, name) == getattr(other, name) for name in names)
+    return all(getattr(one, name) == getattr(other, name) for name in ("effect", "n", "margin", "direction"))
 
 
 def _share(verdict: Verdict) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 from reslab.ledger.claim import Claim, Text
 from reslab.ledger.evidence import Evidence, evidence
 from reslab.ledger.record import Part, Reason, Verdict
-from reslab.ledger.registration import Ran
+from reslab.ledger.registration import Ran, named
 from reslab.ledger.sets import Origin, SeedSet
 from reslab.ledger.verdict import undecided
 
@@ -45,13 +45,14 @@ class Ledger:
         groups = groupby(self.sets, key=lambda one: one.origin)
         return [
             Ran(
-                frozenset(one.verdict.id for one in sets),
+                frozenset(named(verdicts) if origin.registered is None else {one.id for one in verdicts}),
                 origin.config.get("data"),
                 frozenset(origin.seeds),
                 origin.registered,
                 origin.date,
             )
             for origin, sets in groups
+            for verdicts in [[one.verdict for one in sets]]
         ]
 
     def text(self) -> str:

@@ -163,15 +163,23 @@ def aliases_among(comparisons: Mapping[Name, Comparison]) -> dict[Name, Name]:
     through however many it is said: the first of those that name each other.
     """
     named = {comparison.claim.id: name for name, comparison in comparisons.items()}
+    roots = roots_of({name: named.get(each.claim.same_as or "") for name, each in comparisons.items()})
+    return {
+        name: root
+        for name, root in roots.items()
+        if root != name and _numbers(comparisons[name]) == _numbers(comparisons[root])
+    }
+
+
+def roots_of(named: Mapping[Name, Name | None]) -> dict[Name, Name]:
+    """Return what each name leads to, where some name others: the first of those that name each other."""
     found: dict[Name, Name] = {}
-    for name, comparison in comparisons.items():
+    for name in named:
         passed = [name]
-        while (other := named.get(comparisons[passed[-1]].claim.same_as or "")) is not None and other not in passed:
+        while (other := named[passed[-1]]) is not None and other not in passed:
             passed.append(other)
         around = passed if other is None else passed[passed.index(other) :]
-        root = passed[-1] if other is None else next(each for each in comparisons if each in around)
-        if root != name and _numbers(comparison) == _numbers(comparisons[root]):
-            found[name] = root
+        found[name] = passed[-1] if other is None else next(each for each in named if each in around)
     return found
 
 
@@ -235,7 +243,7 @@ def _decided(tested: Tested, share: float, adjusted: float, level: float, error_
         way = _way(comparison, low, high) if decision == "refuted" else None
     else:
         code = _doubt(found, threshold, low, high, share)
-        needed = found.seeds_needed(threshold, share) or "none"
+        needed = found.seeds_needed(threshold, share)
     return _record(
         comparison,
         verdict=decision,
@@ -267,7 +275,7 @@ def _way(comparison: Comparison, low: float, high: float) -> Way:
     the margin, there is no effect as large as the margin either way, or one of the first and the last.
     """
     sign = 1 if comparison.claim.direction == "higher" else -1
-    if comparison.claim.direction == "not higher" or (high < 0 if sign > 0 else low > 0):
+    if comparison.claim.direction == "not higher" or not comparison.margin or (high < 0 if sign > 0 else low > 0):
         return "opposite"
     if low > 0 if sign > 0 else high < 0:
         return "under-margin"

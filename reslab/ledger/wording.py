@@ -112,10 +112,12 @@ def way(verdict: Verdict) -> Words:
 
 
 def needed(verdict: Verdict) -> Words:
-    """Return how many seeds would decide an inconclusive claim, or that no number would; empty for other verdicts."""
+    """Return how many seeds would decide an inconclusive claim, that those would be too many, or that no number would;
+    empty for other verdicts.
+    """
     if verdict.needed is None:
         return ""
-    forms = phrases()["needed"]["none" if verdict.needed == "none" else "seeds"]
+    forms = phrases()["needed"][verdict.needed if isinstance(verdict.needed, str) else "seeds"]
     return _text({language: form.format(n=verdict.needed) for language, form in forms.items()})
 
 

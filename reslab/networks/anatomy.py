@@ -18,7 +18,7 @@ from reslab.state import draws_apart, in_mode
 @dataclass(frozen=True)
 class Stage:
     """One stage: its blocks, output shape `(C, H, W)`, parameters, multiply-adds for one image, and receptive field in
-    pixels; None from a stage on whose layers are not one after another.
+    pixels; None from a stage on whose layers are not one after another, or that pools the whole image.
     """
 
     name: str
@@ -197,6 +197,10 @@ def opened(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, child
 
 
+_SEEING_MORE = (nn.Conv2d, nn.ConvTranspose2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+"""Layers that are no windows here, or of the whole image, but whose outputs see more than one pixel."""
+
+
 def _windows(module: nn.Module) -> list[tuple[int, int]] | None:
     """Return (kernel, stride) of the convolutions and pools on a stage's main path, in order; None if some stand beside
     one another: one takes neither what the one before it gives, nor that and all before it, as in a dense block.
@@ -218,14 +222,13 @@ def _windows(module: nn.Module) -> list[tuple[int, int]] | None:
 
 def _fits(windows: Sequence[tuple[int, int]], module: nn.Module, image: Any, output: Any) -> bool:
     """Return whether a stage's windows, one after another, make an output of this height from such an input, whatever
-    pads it; without windows, whether it has no convolution and enlarges nothing.
+    pads it; without windows, whether each pixel of its output is of one pixel of its input.
     """
     sides = [value.shape[2] for value in (image, output) if isinstance(value, torch.Tensor) and value.dim() == 4]
-    if not windows:
-        enlarges = len(sides) == 2 and sides[1] > sides[0]
-        return not enlarges and not any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in module.modules())
     if len(sides) < 2:
         return False
+    if not windows:
+        return sides[0] == sides[1] and not any(isinstance(layer, _SEEING_MORE) for layer in module.modules())
     least, most = sides[0], sides[0]
     for kernel, stride in windows:
         least, most = max((least - kernel) // stride + 1, 0), -(-most // stride)
@@ -241,26 +244,36 @@ def _first(size: int | tuple[int, ...]) -> int:
 
 
 def describe(module: nn.Module) -> str:
-    """Return a stage in the paper's words: `3 × [1×1, 64 · 3×3, 64 · 1×1, 256]`, `7×7, 64, /2`."""
+    """Return a stage in the paper's words: `3 × [1×1, 64 · 3×3, 64 · 1×1, 256]`, `7×7, 64, /2`; unlike blocks are
+    joined by a plus.
+    """
     if isinstance(module, nn.Conv2d):
         return _convolution(module)
     if isinstance(module, nn.MaxPool2d):
         return f"{module.kernel_size}×{module.kernel_size} max pool, /{module.stride}"
     if isinstance(module, nn.Linear):
         return f"{module.out_features}-way classifier"
-    if isinstance(module, nn.Sequential) and any(isinstance(layer, nn.Conv2d) for layer in module):
-        return " · ".join(_convolution(layer) for layer in module if isinstance(layer, nn.Conv2d))
-    if isinstance(module, nn.Sequential) and len(module):
-        first = module[0]
-        convolutions = [
-            layer for name, layer in first.named_modules() if isinstance(layer, nn.Conv2d) and _on_main_path(name)
-        ]
-        if convolutions:
-            stride = max(_first(layer.stride) for layer in convolutions)
-            return f"{len(module)} × [{' · '.join(_convolution(layer, bare=True) for layer in convolutions)}]" + (
-                f", /{stride}" if stride > 1 else ""
-            )
+    if isinstance(module, nn.Sequential):
+        convolutions = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d)]
+        in_a_row = all(layer in list(module) for layer in convolutions)
+        words = " · ".join(map(_convolution, convolutions)) if in_a_row else " + ".join(_runs(module))
+        return words or type(module).__name__
     return type(module).__name__
+
+
+def _runs(blocks: Iterable[nn.Module]) -> Iterator[str]:
+    """Return the runs of equal blocks; a stride begins one."""
+    runs: list[tuple[str, int, int]] = []  # a block, the stride of the first one, and how many
+    for block in blocks:
+        main = [each for name, each in block.named_modules() if isinstance(each, nn.Conv2d) and _on_main_path(name)]
+        if main:
+            words = " · ".join(_convolution(layer, bare=True) for layer in main)
+            stride = max(_first(layer.stride) for layer in main)
+            if stride == 1 and runs and runs[-1][0] == words:
+                runs[-1] = (words, runs[-1][1], runs[-1][2] + 1)
+            else:
+                runs.append((words, stride, 1))
+    return (f"{count} × [{words}]" + (f", /{stride}" if stride > 1 else "") for words, stride, count in runs)
 
 
 def _convolution(layer: nn.Conv2d, bare: bool = False) -> str:

@@ -158,8 +158,8 @@ CIFAR10 = (
 def torchvision() -> Printed:
     """Return the errors of torchvision's first weights of each network, from its metadata.
 
-    Its own training, in several ways (`resnext101_64x4d` and the EfficientNets with more augmentation than the rest),
-    and its own widths of three RegNets.
+    Its own training, in several ways (`resnext101_64x4d` and EfficientNetV2 with more augmentation than the rest), and
+    its own widths of three RegNets; the weights of EfficientNet B0 to B7 and V2-L are ported from others' training.
     """
     from torchvision import models
     from torchvision.models import get_model_weights, list_models

@@ -192,7 +192,7 @@ class PreActivation(nn.Module):
 
     Where the shape changes, the shortcut takes the activated input too: `a = relu(bn(x)); y = shortcut(a) + F(a)`, and
     a projection is a bare convolution. The network's first unit has no activation of its own (`first=True`): the stem's
-    is shared by both its paths (2016, section 3.2 and appendix).
+    is shared by both its paths (2016, section 4.1, Fig. 5, and appendix).
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, shortcut: Shortcut, first: bool) -> None:
@@ -515,7 +515,7 @@ _TABLE_6 = (
     "section 4.2"
 )
 _TWIN = "He et al. 2015: option A adds no parameters, so a plain network has exactly its option-A twin's"
-_SIZES = "He et al. 2016, section 3.2 and appendix; exact counts from the layer sizes"
+_SIZES = "He et al. 2016, section 4.1, Fig. 5, and appendix; exact counts from the layer sizes"
 _TABLE_4 = (
     "He et al. 2016, Table 4 (1.7 and 10.2 M parameters, without BatchNorm's); with them, as the authors' release "
     "builds it"

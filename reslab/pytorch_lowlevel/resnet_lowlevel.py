@@ -79,9 +79,14 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tenso
     return torch.addcmul(_channels(shift), x, _channels(scale))
 
 
+def _exact(t: Tensor) -> torch.dtype:
+    """Return float64, or float32 on Apple's GPUs, which have nothing finer."""
+    return torch.float32 if t.device.type == "mps" else torch.float64
+
+
 def inverse_std(var: Tensor) -> Tensor:
     """Return 1 / √(var + ε), rounded once, from float64."""
-    return (1 / torch.sqrt(var.double() + EPSILON)).to(var.dtype)
+    return (1 / torch.sqrt(var.to(_exact(var)) + EPSILON)).to(var.dtype)
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,12 +98,14 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     n = x.numel() // x.shape[1]
     mean = _sum_in_order(x) / n
     centred = x - _channels(mean)
-    return mean, _sum_in_order(centred * centred) / n
+    return mean.to(x.dtype), (_sum_in_order(centred * centred) / n).to(x.dtype)
 
 
 def _sum_in_order(x: Tensor) -> Tensor:
-    """Return the sum over each channel, `[C]`, by running sums (which torch keeps in float64 on the CPU)."""
-    return x.transpose(0, 1).flatten(1).cumsum(1)[:, -1]
+    """Return the sum over each channel, `[C]`, by running sums (which torch keeps in float64 on the CPU); of half
+    precision in float32, as a sum of thousands has no place in float16.
+    """
+    return x.transpose(0, 1).flatten(1).cumsum(1, dtype=torch.promote_types(x.dtype, torch.float32))[:, -1]
 
 
 def track(stats: Tensors, name: str, mean: Tensor, var: Tensor, count: int) -> Tensors:
@@ -131,8 +138,8 @@ def batch_norm_backward(
     """
     n = x.numel() // x.shape[1]
     inverse, centred = inverse_std(var), x - _channels(mean)
-    g_bias = g_y.sum((0, 2, 3), dtype=torch.float64).to(x.dtype)
-    g_weight = (g_y * centred).sum((0, 2, 3), dtype=torch.float64).to(x.dtype) * inverse
+    g_bias = g_y.sum((0, 2, 3), dtype=_exact(x)).to(x.dtype)
+    g_weight = (g_y * centred).sum((0, 2, 3), dtype=_exact(x)).to(x.dtype) * inverse
     along = centred * _channels(g_weight * inverse / n)  # x̂ · mean(g_y · x̂)
     g_x = (g_y - _channels(g_bias / n) - along) * _channels(weight * inverse)
     return g_x, g_weight, g_bias

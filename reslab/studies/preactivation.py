@@ -32,7 +32,7 @@ CLAIMS = claims(
         "the-advantage-grows-with-depth": higher(
             0.005, at="Table 3: from 0.24 points at 110 layers to 2.69 at 1001", rate=True, published=0.0245, revision=2
         ),
-        "v2-trains-better-at-depth": lower(0.01, at="section 4.1, “ease of optimization”, for 1001 layers", rate=True),
+        "v2-trains-better-at-depth": lower(0.01, at="section 4.2, “ease of optimization”, for 1001 layers", rate=True),
         "v2-does-not-train-better-below-a-thousand-layers": not_higher(
             0.005,
             at="section 4.2: at 110 and 164 layers v2 has a slightly higher training loss, and a lower test error",

@@ -39,8 +39,8 @@ class SqueezeExcitation(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops a branch, for each image of a training batch on its own, with probability `1 - survival` (Huang et al.
-    2016, arXiv:1603.09382).
+    """Drops a branch with probability `1 - survival` in training (Huang et al. 2016, arXiv:1603.09382), here for each
+    image on its own, as EfficientNet's release does; Huang et al. draw once for the whole batch.
 
     What survives is divided by the survival probability, so that evaluation, where nothing is dropped, needs no factor.
     """

@@ -151,8 +151,8 @@ def bottleneck_stage(in_channels: int, inner: int, out_channels: int, blocks: in
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release and
-    torchvision.
+    """Draw convolutions from N(0, 2 / fan_out) and set the classifier's bias to 0, as the authors' release does
+    (torchvision draws the bias).
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -182,7 +182,7 @@ def cifar_wide_resnet(
     depth: int, width: int, *, dropout: float = 0.0, num_classes: int = 10, in_channels: int = 3
 ) -> WideResNet:
     """Return WRN-depth-width for CIFAR: 6n+4 layers, which counts the three 1×1 shortcuts and leaves the classifier
-    out.
+    out (of width 1 there are two such shortcuts, as the first stage keeps the stem's 16 channels).
 
     Raises:
         ValueError: if the depth is not of that form with n ≥ 1.

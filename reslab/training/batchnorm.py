@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from reslab.errors import MissingError, UnseenError, told, worded
+from reslab.sending import widened
 from reslab.state import draws_apart, in_mode
 from reslab.training.evaluation import Split
 
 
 class _Moments:
-    """Count, mean and sum of squared deviations of each channel, merged batch by batch in float64 (Chan
-    et al. 1979).
+    """Count, mean and sum of squared deviations of each channel, merged batch by batch in float64
+    (Chan et al. 1979).
     """
 
     def __init__(self) -> None:
@@ -23,12 +24,12 @@ class _Moments:
 
     def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         """Add a BatchNorm layer's input: `[B, C, …]`."""
-        values = inputs[0].detach().transpose(0, 1).flatten(1).double()  # [C, B·H·W]
+        values = inputs[0].detach().transpose(0, 1).flatten(1)  # [C, B·H·W]
         count = values.shape[1]
-        variance, mean = torch.var_mean(values, 1, correction=0)
-        difference = mean - self.mean.to(mean.device)
+        variance, mean = torch.var_mean(widened(values), 1, correction=0)
+        difference = mean - self.mean.to(mean)
         total = self.count + count
-        self.squares = self.squares.to(mean.device) + variance * count + difference**2 * (self.count * count / total)
+        self.squares = self.squares.to(mean) + variance * count + difference**2 * (self.count * count / total)
         self.mean = mean - difference * (self.count / total)
         self.count = total
 

@@ -197,7 +197,7 @@ def keep_freed_memory() -> None:
 
 def is_main_process() -> bool:
     """Return whether this process prints: under torchrun, only process 0 does."""
-    return os.environ.get("RANK", "0") == "0"
+    return not _is_under_torchrun() or os.environ.get("RANK", "0") == "0"
 
 
 def fabric_here(where: Placement) -> "Fabric":

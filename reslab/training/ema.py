@@ -25,7 +25,7 @@ class Average:
         """Add the weights after so many steps to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for mine, theirs in zip(_tensors(self.network), _tensors(network), strict=True):
-            if mine.is_floating_point():
+            if mine.is_floating_point() or mine.is_complex():
                 mine.lerp_(theirs, 1 - decay)
             else:
                 mine.copy_(theirs)

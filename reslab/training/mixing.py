@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
+from reslab.errors import MismatchError, worded
 from reslab.sending import sent
 from reslab.training.recipes import Recipe
 
@@ -25,6 +26,8 @@ def mixed(
     share = one / (one + two) if one + two else 1.0  # both may be 0 in float32 for a small α
     if not cut:
         return share * images + (1 - share) * images[others], labels[others], share
+    if images.dim() != 4:
+        raise MismatchError(*worded("cutmix-of-no-images", shape=list(images.shape)))
     height, width = images.shape[2:]
     inside = _rectangle(height, width, 1 - share, generator)
     kept = 1 - inside.sum().item() / (height * width)

@@ -1,6 +1,7 @@
 """The objective of training: a class for each image, or a user's own loss; and the errors."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -101,7 +102,7 @@ class OwnLoss(NamedTuple):
         total, wrong, count = 0.0, 0.0, 0
         answers: list[Answers | None] = []
         device = device_of(network)
-        with in_mode(network, training=False), torch.no_grad():
+        with in_mode(network, training=False), _untouched(self.module), torch.no_grad():
             for batch in batches:
                 images, labels = placed(batch, device)
                 outputs = network(images)
@@ -113,6 +114,16 @@ class OwnLoss(NamedTuple):
         if not count:
             raise MissingError(*worded("nothing-to-evaluate"))
         return {"error": _finite(wrong / count), "loss": _finite(total / count)}, Answers.joined(answers)
+
+
+@contextmanager
+def _untouched(loss: nn.Module) -> Iterator[None]:
+    """Put a loss in evaluation mode, and leave what it keeps as it was: what is evaluated has no say in training."""
+    kept = [(buffer, buffer.clone()) for buffer in loss.buffers()]
+    with in_mode(loss, training=False):
+        yield
+    for buffer, value in kept:
+        buffer.copy_(value)
 
 
 def _are_scores(outputs: Any, labels: Tensor) -> bool:

@@ -40,8 +40,9 @@ def optimizers_of(network: nn.Module, recipe: Recipe, *, scaled: bool = False) -
     if recipe.optimizer == "muon":
         if scaled:
             raise UnusableError(*worded("muon-in-float16"))
-        filters = [parameter for parameter in parameters if parameter.dim() == 4]
-        rest = [parameter for parameter in parameters if parameter.dim() != 4]
+        filters = [parameter for parameter in parameters if parameter.dim() == 4 and len(parameter) > 1]
+        # also scales and tables of four dimensions, [1, C, 1, 1]
+        rest = [parameter for parameter in parameters if parameter.dim() != 4 or len(parameter) == 1]
         muon = [Muon(filters, recipe.learning_rate, recipe.momentum)] if filters else []
         return [*muon, *([_sgd(rest, recipe, fused=_can_fuse(rest, scaled))] if rest else [])]
     return [_sgd(parameters, recipe, fused=_can_fuse(parameters, scaled))]

@@ -1,6 +1,7 @@
 """Weights files: of any origin, and reslab's own, whose metadata state what tensors cannot."""
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from reslab.errors import DamagedError, told, worded
+from reslab.errors import DamagedError, first_few, told, worded
 from reslab.weights import tensorfiles
 from reslab.weights.origins import Facts, understood
 from reslab.weights.tensorfiles import State
@@ -150,7 +151,12 @@ def to_bytes(
     facts = {"model": model, "options": dict(options), "zero_pad": "end", "preprocessing": dict(preprocessing or {})}
     tensors: dict[str, Tensor] = {}
     stored: set[int] = set()
-    for name, tensor in network.state_dict().items():
+    everything = network.state_dict()
+    if left := [name for name, value in everything.items() if not isinstance(value, Tensor)]:
+        warnings.warn(f"left out, as a file of weights holds tensors alone: {first_few(left)}", stacklevel=2)
+    for name, tensor in everything.items():
+        if name in left:
+            continue
         own = tensor.contiguous().cpu()
         place = own.untyped_storage().data_ptr()
         tensors[name] = own.clone() if place in stored else own  # safetensors refuses layers that share weights

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, takewhile
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
@@ -175,7 +175,21 @@ def _is_average(attempt: _Attempt, weights: WeightFile) -> bool:
     exchanged = "steps" in weights.sets.get("ema_state_dict", {}) or "current_model_state" in weights.sets
     if exchanged and attempt.place in ("state_dict", "ema_state_dict", "current_model_state"):
         return attempt.place == "state_dict"
-    return not AVERAGES.isdisjoint(attempt.where.split("."))
+    words = {*attempt.where.split("."), *_stripped(attempt, weights)}
+    own = {word for name in weights.sets for word in name.split(".")} | {
+        name.partition(".")[0] for state in weights.sets.values() for name in state
+    }
+    return not words.isdisjoint(AVERAGES) or ("teacher" in words and "student" in own)
+
+
+def _stripped(attempt: _Attempt, weights: WeightFile) -> list[str]:
+    """Return the first words of all names of a part that are not the network's, as `_without_common_prefix` does."""
+    found = attempt.fit
+    used = [name for name in weights.sets[attempt.place] if name not in found.dropped]
+    if not found.renamed.keys() >= {*used}:
+        return []
+    parts = {tuple(name[len(attempt.root) :].split(".")[:-1]) for name in used}
+    return [words[0] for words in takewhile(lambda words: len({*words}) == 1, zip(*parts, strict=False))]
 
 
 def _roots(names: list[str]) -> list[str]:

@@ -12,7 +12,7 @@ Rule = Callable[[list[str]], list[str]]
 PLACES = ("", "state_dict", "model_state_dict", "model", "net", "network")
 """Keys of a network's weights, the likeliest first, for files with several sets that fit."""
 AVERAGES = frozenset(
-    {"ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema_model_state_dict", "net_ema", "teacher"}
+    {"ema", "model_ema", "state_dict_ema", "ema_state_dict", "ema_model", "ema_model_state_dict", "net_ema"}
 )
 """Keys and prefixes of an average of the weights over training steps, which the authors of such files evaluate."""
 WRAPPERS = (
@@ -29,6 +29,7 @@ WRAPPERS = (
     "online_encoder",
     "encoder",
     "student",
+    "teacher",  # beside a student, its average (DINO); else a network of its own
     *sorted(AVERAGES),
 )
 """Attributes in which wrappers hold a network: prefixes of its names, in any order and number."""

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from reslab.errors import MissingError, worded
+from reslab.errors import MissingError, told, worded
 from reslab.state import in_mode
 
 
@@ -14,7 +14,7 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
     image size.
 
     Raises:
-        UserError: if the packages that export needs are not installed.
+        UserError: if the packages that export needs are not installed, or the network cannot be exported.
     """
     try:
         import onnx  # noqa: F401  # torch needs both, and its own message is less clear
@@ -26,7 +26,8 @@ def to_onnx(network: nn.Module, input_shape: tuple[int, int, int]) -> bytes:
         try:
             return _exported(network, input_shape, {**batch, **sides})
         except Exception:  # one of torch's many errors for a network with a fixed size
-            return _exported(network, input_shape, batch)
+            with told(f"this {type(network).__name__} cannot be exported to ONNX"):
+                return _exported(network, input_shape, batch)
 
 
 def _exported(network: nn.Module, input_shape: tuple[int, int, int], free: dict[int, Any]) -> bytes:

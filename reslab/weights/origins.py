@@ -35,7 +35,8 @@ class Facts(NamedTuple):
 
 CAFFE_IMAGES = {"mean": [mean / 255 for mean in CAFFE_MEANS], "std": [1 / 255] * 3}
 """The same for images that are red first and from 0 to 1."""
-FLIPPED = "the first convolution's blue, green, red turned to red, green, blue; images are prepared with Caffe's means"
+TURNED = "the first convolution's blue, green, red turned to red, green, blue"
+FLIPPED = f"{TURNED}; images are prepared with Caffe's means"
 
 
 def understood(state: State, path: Path) -> tuple[State, Facts]:
@@ -87,8 +88,14 @@ def _msra(state: State) -> tuple[State, Facts]:
     """Give BatchNorms, of which the file has a scale and a shift only, a mean of 0 and, eps included, a variance of 1.
 
     detectron2, layers/batch_norm.py: FrozenBatchNorm2d. The momenta of training are left out. The max-pool is that of
-    the release, from which these weights are converted.
+    the release, from which these weights are converted. Of a network that is not the release's, as ResNeXts are not,
+    no more is known than that its images are blue, green, red.
     """
+    frozen = not any(name.endswith("_bn_riv") for name in state)
+    grouped = any(
+        "_branch2b_w" in name and tensor.dim() == 4 and tensor.shape[0] != tensor.shape[1]
+        for name, tensor in state.items()
+    )
     found = {name: tensor for name, tensor in state.items() if not name.endswith("_momentum")}
     for name in [name for name in found if name.endswith("_bn_s")]:
         norm = name.removesuffix("_s")
@@ -101,8 +108,11 @@ def _msra(state: State) -> tuple[State, Facts]:
     if "fc1000_w" in found:
         found["fc1000_w"] = found["fc1000_w"].flatten(1)
     found["conv1_w"] = found["conv1_w"].flip(1)
-    notes = ("its BatchNorms are scales and shifts; they get a mean of 0 and a variance of 1", FLIPPED)
-    return found, Facts({"stride_in": "1x1", "pool": "caffe"}, CAFFE_IMAGES, 0.0, notes)
+    notes = ("its BatchNorms are scales and shifts; they get a mean of 0 and a variance of 1",) if frozen else ()
+    eps = 0.0 if frozen else None
+    if grouped:
+        return found, Facts(eps=eps, notes=(*notes, TURNED))
+    return found, Facts({"stride_in": "1x1", "pool": "caffe"}, CAFFE_IMAGES, eps, (*notes, FLIPPED))
 
 
 def _hugging_face(config: Path) -> Facts:

@@ -72,12 +72,13 @@ def read(path: Path) -> Content:
         UserError: if there is no such file, it is damaged or something else, or no set of tensors can be read from it.
     """
     path = regular(path)
+    start = _start(path)  # as safetensors says of a file that may not be read that there is none
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
             return Content(path, {"": tensors}, file.metadata() or {}, ())
     except SafetensorError:
-        content, unread = _content(path)
+        content, unread = _content(path, start)
     except Exception as error:  # damaged bytes make the readers raise any exception
         raise DamagedError(*worded("damaged-safetensors", path=path, reason=error)) from error
     sets = dict(_sets(content, (), set()))
@@ -94,6 +95,8 @@ def regular(path: Path) -> Path:
     """
     try:
         mode = path.stat().st_mode
+    except PermissionError as error:
+        raise UnusableError(*worded("file-unreadable", path=path, reason=error.strerror)) from error
     except (OSError, ValueError) as error:  # the latter of names that no file has
         raise MissingError(*worded("no-file", path=path)) from error
     if stat.S_ISDIR(mode):
@@ -151,17 +154,25 @@ VALUES = {
 """Modules and classes of Python's standard library whose objects only hold values."""
 
 
-def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Return the content of a file that is not safetensors, and the classes in it that were not read.
+def _start(path: Path) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read(512)
+    except OSError as error:
+        raise UnusableError(*worded("file-unreadable", path=path, reason=error.strerror)) from error
+
+
+def _content(path: Path, start: bytes) -> tuple[Any, tuple[str, ...]]:
+    """Return the content of a file that is not safetensors and starts so, and the classes in it that were not read.
 
     Raises:
         UserError: if its kind is unknown, or reading it would execute code.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise UnusableError(*worded("file-unreadable", path=path, reason=error)) from error
     if start.startswith(HDF5_MAGIC):
         return read_hdf5(path), ()
     begins_as_safetensors = int.from_bytes(start[:8], "little") < LONGEST_HEADER and start[8:9] == b"{"

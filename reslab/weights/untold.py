@@ -50,23 +50,34 @@ def settle(
         theirs = weights.metadata["model"]
         if weights.network is not None and theirs != model:
             raise MismatchError(*worded("metadata-says", what="model", theirs=theirs, given=model))
-        of_zoo = not {":", "/"} & {*theirs}
-        stride = weights.metadata["options"].get("stride_in", "1x1" if of_zoo else None)
+        stride = weights.metadata["options"].get("stride_in", usual_stride(theirs))
         if stride is not None and options.get("stride_in", stride) != stride:
             given = options["stride_in"]
             raise MismatchError(*worded("metadata-says", what="stride_in", theirs=stride, given=given))
         if zero_pad == "centred":
             raise MismatchError(*worded("metadata-says-end"))
         return "end"
+    pads = any(getattr(module, "extra_channels", 0) for module in network.modules())
+    if zero_pad == "centred" and not pads:
+        raise MismatchError(*worded("nothing-pads", name=model))
     known = weights.facts.options.get("stride_in")
     others = {options.get("stride_in", known), *strides(network)} - {known}
     if known is not None and others:
         raise MismatchError(*worded("made-for-stride", path=weights.path, theirs=known, given=others.pop()))
     if has_stride_choice(network) and "stride_in" not in options:
         raise MissingError(*worded("stride-unknown"))
-    if _padded_blocks(network) and zero_pad is None:
+    if pads and zero_pad is None:
         raise MissingError(*worded("zero-pad-unknown"))
     return zero_pad or "end"
+
+
+def usual_stride(model: str) -> str | None:
+    """Return where the bottlenecks of a network of the zoo stride if no option says so: in the paper's first 1×1, but
+    in the 3×3 of families that have no such option; None for a network of elsewhere.
+    """
+    if {":", "/"} & {*model}:
+        return None
+    return "3x3" if "resnext" in model or "wide_resnet" in model else "1x1"
 
 
 def has_stride_choice(network: nn.Module) -> bool:
@@ -106,9 +117,10 @@ def recentre(state: Mapping[str, Tensor], network: nn.Module) -> State:
     ones first, in every tensor that writes or reads it changes only their order.
     """
     state = dict(state)
-    if hasattr(network, "bn_last"):
-        raise MismatchError(*worded("centred-in-v1-only"))
     padded = _padded_blocks(network)
+    elsewhere = sum(bool(getattr(module, "extra_channels", 0)) for module in network.modules()) > len(padded)
+    if hasattr(network, "bn_last") or elsewhere:
+        raise MismatchError(*worded("centred-in-v1-only"))
     # ours[i] = theirs[order[i]], for the channels that the blocks add to; None is the identity
     order: list[int] | None = None
     for block in [

@@ -2,25 +2,29 @@
 as it was.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import refused, snapshot
+from helpers import NoFloat64, refused, snapshot
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from reslab import sending
 from reslab.analysis.alike import alike
 from reslab.analysis.batchnorm import covariate_shift, loss_smoothness, without_batchnorm
 from reslab.analysis.direction import direction
 from reslab.analysis.gradient_flow import gradient_flow, through_training
 from reslab.analysis.inference import FastView, fast_view
 from reslab.analysis.jacobian import jacobian
-from reslab.analysis.landscape import landscape
+from reslab.analysis.landscape import filter_normalised, landscape
 from reslab.analysis.lens import lens
+from reslab.analysis.lesions import lesions
 from reslab.analysis.paths import path_spectrum, sample_paths
 from reslab.analysis.probe import probe
 from reslab.analysis.pruning import prune as prune_blocks
@@ -32,6 +36,7 @@ from reslab.analysis.worth import block_worth
 from reslab.errors import MismatchError, UnseenError, UserError, WrongValueError
 from reslab.networks.counting import count_macs
 from reslab.residual import view
+from reslab.training.batchnorm import true_average
 
 X, Y = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(6)
 
@@ -162,6 +167,61 @@ REFUSED: dict[str, tuple[type[UserError], str]] = {  # by those that measure an 
     "pixels": (MismatchError, "outputs"),
     "dropout always on": (UnseenError, "dropout"),
 }
+
+
+@pytest.mark.parametrize("name", [*ANALYSES, "lesions", "true_average"])
+def test_a_device_without_float64_measures_in_float32(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    more = {"lesions": lesions, "true_average": lambda network, x, y: true_average(network, [(x, y)])}
+    measure = {**ANALYSES, **more}[name]
+    network = tower(Block(), Block())
+    monkeypatch.setattr(sending, "WITHOUT_FLOAT64", {"cpu"})
+    with NoFloat64():
+        measure(network, X, Y)
+
+
+@pytest.mark.parametrize("name", ["direction", "importance", "loss_smoothness", "covariate_shift"])
+def test_steps_and_gradients_of_half_precision_are_not_rounded_away(name: str) -> None:
+    network = tower(Block(), Block()).to(torch.bfloat16)
+    found = ANALYSES[name](network, X.to(torch.bfloat16), Y)
+    whole = ANALYSES[name](copy.deepcopy(network).float(), X.to(torch.bfloat16).float(), Y)
+    pd.testing.assert_frame_equal(found.to_frame(), whole.to_frame())
+    assert next(network.parameters()).dtype == torch.bfloat16
+
+
+def test_an_image_without_a_direction_spoils_no_block() -> None:
+    network = tower(Block(), Block())
+    network[0] = nn.Conv2d(1, 4, 3, padding=1, bias=False)
+    x = X.clone()
+    x[0] = 0  # so that the first block's input is zero, and its branch is not
+    found = block_worth(network, x, Y, permutations=0).measures
+    assert found["ratio"].isfinite().all() and found["turn"].isfinite().all()
+
+
+@pytest.mark.parametrize("without", [set(), {"cpu"}])
+def test_blocks_that_are_the_same_for_all_images_are_like_none(
+    without: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "WITHOUT_FLOAT64", without)
+    network = tower(Block(), Block())
+    nn.init.zeros_(network[0].weight)  # type: ignore[arg-type]  # a convolution's
+    assert alike(network, torch.randn(32, 1, 8, 8)).cka.isnan().all()
+
+
+class Conv1D(nn.Module):
+    """A linear layer as transformers has it for GPT-2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x, self.weight)
+
+
+def test_a_filter_of_a_transposed_linear_layer_is_an_output() -> None:
+    network = Conv1D()
+    step = filter_normalised(network, torch.Generator().manual_seed(0))["weight"]
+    assert torch.allclose(step.norm(dim=0), network.weight.norm(dim=0))
 
 
 LIKE_ANOTHER = (

@@ -345,10 +345,11 @@ def test_a_trial_that_fails_shows_where_with_debug(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error there")
-def test_a_reader_that_has_closed_its_pipe_is_no_failure() -> None:
+@pytest.mark.parametrize("more", [(), ("resnet20", "--json")])  # whose output is short, and waits for the end
+def test_a_reader_that_has_closed_its_pipe_is_no_failure(more: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "reslab", "models"]
+    command = [sys.executable, "-m", "reslab", "models", *more]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, b"")

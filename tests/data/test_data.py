@@ -162,3 +162,10 @@ def test_images_of_a_loader_that_differ_in_shape_are_told() -> None:
     batches = [(torch.zeros(1, 3, height, 30), torch.zeros(1).long()) for height in (40, 50)]
     with refused(WrongValueError, "(3, 40, 30)", "(3, 50, 30)", "resize"):
         first(batches, None)
+
+
+def test_labels_that_are_changed_are_changed_for_nobody_else() -> None:
+    _, labels = load_data("digits").train
+    before = labels.clone()
+    labels.zero_()
+    assert torch.equal(load_data("digits").train[1], before)

@@ -52,6 +52,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+def caches(root: Path) -> list[str]:
+    """Return the names of a folder's caches, finished or not."""
+    return [each.name for each in (root / cache.DIRECTORY).iterdir() if cache.NAME.fullmatch(each.name)]
+
+
 def pixels(path: Path) -> torch.Tensor:
     array = np.array(Image.open(path))
     return torch.from_numpy(array)[None] if array.ndim == 2 else torch.from_numpy(array).permute(2, 0, 1)
@@ -105,7 +110,7 @@ def test_decoded_once_and_again_when_anything_differs(tmp_path: Path, decoded: l
     Image.new("RGB", (8, 8), "red").save(file)
     os.utime(file, ns=(stamp, stamp))  # another size in bytes is enough
     assert torch.equal(load_data(name).parts["train"].images[3], pixels(file))  # type: ignore[index]  # one size; class b c has three before it
-    assert len(list((root / cache.DIRECTORY).iterdir())) == 1  # earlier states are gone
+    assert len(caches(root)) == 1  # earlier states are gone
 
 
 def in_place(first: Path, second: Path) -> None:
@@ -258,7 +263,7 @@ def test_broken_images_are_named_and_refused_or_left_out(tmp_path: Path) -> None
     Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(root / "test" / "b c" / "00.png", "TIFF")
     with refused(DamagedError, "train/가/01.png", "folder:PATH?broken=skip"):
         load_data(f"folder:{root}")
-    assert not list((root / cache.DIRECTORY).iterdir())
+    assert not caches(root)
     for _ in range(2):  # made, then read
         with pytest.warns(
             UserWarning, match=r"left out 3 of 12 images.*: train/가/01\.png, test/b c/00\.png, test/가/00\.png$"
@@ -405,22 +410,87 @@ def test_a_layout_that_is_not_the_expected_one_is_told(
 
 
 @pytest.mark.parametrize("option", ["", "?broken=skip"])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.ENOTCONN, "Transport endpoint is not connected"), "not connected"),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file"),
+        (MemoryError(), "memory"),
+    ],
+)
 def test_an_image_that_the_system_does_not_let_be_read_is_not_taken_for_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, fault: Exception, said: str
 ) -> None:
     root = image_folder(tmp_path)
     opened = decoding.Image.open
 
     def forbidden(path: Path, **how: object) -> Image.Image:
         if path.name == "03.png":
-            raise PermissionError(errno.EACCES, "Permission denied")
+            raise fault
         return opened(path, **how)  # type: ignore[arg-type]  # as it was called
 
     monkeypatch.setattr(decoding.Image, "open", forbidden)
-    with refused(UnusableError, "03.png", "Permission denied"):
+    with refused(UnusableError, "03.png", said):
         load_data(f"folder:{root}{option}")
     monkeypatch.undo()
     assert len(load_data(f"folder:{root}{option}").parts["train"].labels) == 6  # nothing was left out for good
+
+
+def test_what_is_written_into_images_is_not_written_into_their_cache(tmp_path: Path) -> None:
+    root = image_folder(tmp_path)
+    images = load_data(f"folder:{root}").parts["train"].images
+    assert isinstance(images, torch.Tensor)
+    before = images.clone()
+    images.zero_()
+    again = load_data(f"folder:{root}").parts["train"].images
+    assert isinstance(again, torch.Tensor) and torch.equal(again, before)
+
+
+def test_large_images_are_decoded_and_measured_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = [image_folder(tmp_path / name, train=5) for name in ("a", "b")]
+    many = load_data(f"folder:{roots[0]}")
+    monkeypatch.setattr(cache, "BYTES_AT_ONCE", 2 * 3 * 64)
+    monkeypatch.setattr("reslab.data.images.MOST_VALUES", 2 * 3 * 64)
+    few = load_data(f"folder:{roots[1]}")
+    assert few.fingerprint == many.fingerprint
+    assert few.statistics.std == pytest.approx(many.statistics.std, rel=1e-12)
+
+
+def test_a_cache_that_another_process_tidies_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = image_folder(tmp_path)
+    read = cache._read
+
+    def tidied(place: Path, *more: object) -> object:
+        monkeypatch.undo()
+        shutil.rmtree(place)
+        return read(place, *more)  # type: ignore[arg-type]  # as it was called
+
+    monkeypatch.setattr(cache, "_read", tidied)
+    assert len(load_data(f"folder:{root}").parts["train"].labels) == 6
+
+
+def test_a_cache_that_may_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+    load_data(f"folder:{root}")
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: False)
+    monkeypatch.setattr(cache, "_make", None)
+    assert len(load_data(f"folder:{root}").parts["train"].labels) == 6
+
+
+def test_an_earlier_cache_makes_room_for_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = image_folder(tmp_path)
+    load_data(f"folder:{root}")
+    write_image(root / "train" / "가" / "99.png", (8, 8), "RGB", seed=99)
+
+    def free(path: Path) -> object:
+        finished = [each for each in caches(root) if ".tmp" not in each]
+        return shutil._ntuple_diskusage(10**9, 0, 0 if finished else 10**9)  # type: ignore[attr-defined]  # as returned
+
+    monkeypatch.setattr(cache.shutil, "disk_usage", free)
+    assert len(load_data(f"folder:{root}").parts["train"].labels) == 7
 
 
 def _test_is_train(root: Path) -> None:
@@ -696,7 +766,7 @@ def test_a_build_that_stops_leaves_no_cache(tmp_path: Path, monkeypatch: pytest.
 
     with pytest.raises(KeyboardInterrupt):
         load_data(f"folder:{root}", progress=stop)
-    assert not list((root / cache.DIRECTORY).iterdir())
+    assert not caches(root)
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 0))
     with refused(UnusableError, root, "0.0 GB"):
         load_data(f"folder:{root}")
@@ -711,7 +781,7 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(cache.os, "fsync", full)
     with refused(UnusableError, root / cache.DIRECTORY, "No space left on device"):
         load_data(f"folder:{root}")
-    assert not list((root / cache.DIRECTORY).iterdir())
+    assert not caches(root)
 
 
 def test_two_processes_that_make_one_cache_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -725,7 +795,7 @@ def test_two_processes_that_make_one_cache_agree(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(Path, "rename", second)
     data = load_data(f"folder:{root}")
-    assert len(list((root / cache.DIRECTORY).iterdir())) == 1 and len(data.parts["test"].labels) == 4
+    assert len(caches(root)) == 1 and len(data.parts["test"].labels) == 4
 
 
 def test_what_is_done_is_told(tmp_path: Path) -> None:

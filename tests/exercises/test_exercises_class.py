@@ -505,6 +505,26 @@ def test_a_student_may_hand_in_modules_beside_the_answers(tmp_path: Path) -> Non
     assert "parts/signs.py: imports the solutions" in graded()["kim"][1]
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        *("kim_12345_67{}_{}", "kim_LATE_12345_67{}_{}"),
+        *("kim_12345_assignsubmission_file_{1}", "Lab 1_kim_attempt_2026-11-28-10-00-00_{1}"),
+    ],
+)
+def test_modules_are_found_where_a_platform_gives_all_files_in_one_directory(form: str, tmp_path: Path) -> None:
+    folder = tmp_path / "class"
+    files = {"01_gradient_analysis-1.py": "from signs import target\nbranch_target = target\n"}
+    files |= {"signs-2.py": RIGHT.replace("branch_target", "target"), "notes.py": ""}
+    for number, (name, content) in enumerate(files.items()):
+        write(folder / form.format(number, name), content)
+    write(folder / form.format(5, "a.py").replace("kim", "lee").replace("12345", "54321"), RIGHT)
+    students = classroom.grade(handed_in(folder, ("1.1",)), tmp_path / "g.jsonl", only=("1.1",))
+    kim, lee = students
+    assert kim.points == lee.points == 3
+    assert kim.remarked("en") == f"{form.format(2, 'notes.py')}: no function of the exercises"
+
+
 @pytest.mark.parametrize("name", ["20231234_김하나", "김하나_20231234", "김하나-20231234"])
 def test_a_number_and_a_name_joined_are_found_on_the_roster(name: str, tmp_path: Path) -> None:
     write(tmp_path / "class" / f"{name}.py", RIGHT)

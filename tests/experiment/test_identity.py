@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,23 @@ def frozen() -> nn.Module:
     network = Scaled()
     network.fc.requires_grad_(False)
     return network
+
+
+@dataclass(slots=True)
+class Rate:
+    rate: float
+
+
+@dataclass(slots=True)
+class Steps(Rate):
+    steps: int = 3
+
+
+class Named:
+    __slots__ = "rate"
+
+    def __init__(self, rate: float) -> None:
+        self.rate = rate
 
 
 WEIGHT = torch.tensor([1.0, 2.0, 3.0])
@@ -93,6 +111,10 @@ def twice_more(x: Tensor) -> Tensor:
         lambda: nn.CrossEntropyLoss(label_smoothing=0.9),
         lambda: nn.CrossEntropyLoss(weight=torch.ones(3)),
         lambda: nn.CrossEntropyLoss(weight=2 * torch.ones(3)),
+        lambda: Steps(0.1),
+        lambda: Steps(0.9),
+        lambda: Named(0.1),
+        lambda: Named(0.9),
         lambda: [[1], [2]],
         lambda: [[1, 2]],
         lambda: {"a", "b"},

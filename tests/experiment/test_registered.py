@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 from helpers import assert_refused, reslab_here
 from helpers_images import image_folder
+from pydantic import ValidationError
 
 from reslab import studies
 from reslab.commands.register import read_registration
 from reslab.experiment.study import code_of
 from reslab.files import read_json, write_json
-from reslab.ledger.record import Outcome, Record
-from reslab.ledger.registration import Begun, Registration, exploratory, ran
+from reslab.ledger.record import Outcome, Reason, Record
+from reslab.ledger.registration import Begun, Ran, Registration, exploratory, ran, seen
 from reslab.ledger.wording import phrases
 from reslab.report.records import read_study
 
@@ -336,6 +337,58 @@ def test_other_images_than_the_registered_are_exploratory(record: Record, tmp_pa
         for trial in record.trials
     ]
     assert standing(record.model_copy(update={**fixed, "trials": trials})) == {None}
+
+
+def test_images_that_a_study_without_trials_measured_on_are_compared(record: Record) -> None:
+    given = Registration.model_validate({**(record.registration or {}), "images": "0" * 16})
+    fixed = {"registration": given.model_dump(mode="json"), "registered": given.sha256(), "trials": []}
+    assert standing(record.model_copy(update=fixed)) == {"other-images"}
+    assert standing(record.model_copy(update={**fixed, "images": "0" * 16})) == {None}
+    assert "images" not in record.to_json()
+
+
+def test_numbers_that_another_study_has_shown_were_seen(record: Record) -> None:
+    claim = next(claim for claim in record.claims if claim.same_as is not None)
+    shown = Ran(frozenset([str(claim.same_as)]), "digits", frozenset([7]))
+    assert seen([claim], "digits", [shown]) == {7}
+    assert seen([claim], "digits", [shown._replace(registered="0")]) == set()  # for the same seeds, not looked at
+    bare = record.model_copy(update={"registration": None, "registered": None})
+    assert claim.same_as in ran(bare).claims and claim.same_as not in ran(record).claims
+
+
+def test_a_claim_without_room_lacks_no_seeds_as_it_may_be_decided_later(record: Record) -> None:
+    claim = next(one for one in record.claims if one.kind == "statistical" and one.treatment)
+    fewer = dict(list((claim.treatment or {}).items())[1:])
+    for code, why in (("no-room", "missing-seeds"), ("diverged", None)):
+        changed = claim.model_copy(update={"untested": Reason(code=code), "treatment": fewer})
+        found = exploratory(record, changed)
+        assert (found and found.code) == why
+
+
+@pytest.mark.parametrize("looks", [[], [4, 3], [3, 3, 4], [0, 4]])
+def test_a_registration_has_looks_that_grow(looks: list[int], record: Record) -> None:
+    changed = {**(record.registration or {}), "looks": looks}
+    with pytest.raises(ValidationError):
+        Registration.model_validate(changed)
+    assert standing(record.model_copy(update={"registration": changed})) == {"registration-changed"}
+
+
+def test_a_study_has_begun_until_its_record_is_written(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "run", tmp_path / "run")
+    (tmp_path / "run" / "study.json").unlink()
+
+    def full(path: Path, content: object) -> None:
+        if path.name == "study.json":
+            raise OSError(28, "No space left on device")
+        write_json(path, content)
+
+    monkeypatch.setattr("reslab.experiment.study.write_json", full)
+    file = place / "registrations" / "shortcuts-900.json"
+    words = ("study", "shortcuts", "--registered", file, "--until", "decided", "--workers", "1")
+    assert reslab_here(*words, "--out", tmp_path / "run").returncode != 0
+    assert list((tmp_path / "run").glob("begun-*.json"))
 
 
 def test_images_are_registered_where_they_are(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from reslab.errors import Language
 from reslab.ledger.again import agreement, claim_of, decide_again
 from reslab.ledger.claim import SECTIONS, Claim, Direction, Section
 from reslab.ledger.comparison import Check, Comparison, failures, untrained, upper_bound
-from reslab.ledger.estimate import SKEWED, estimate, rank_power, rank_tail, seeds_for_exact_tests, skewness
+from reslab.ledger.estimate import MOST_SEEDS, SKEWED, estimate, rank_power, rank_tail, seeds_for_exact_tests, skewness
 from reslab.ledger.evidence import alone, evidence
 from reslab.ledger.record import Reason, Verdict
 from reslab.ledger.risk import risk
@@ -317,7 +317,7 @@ def test_as_many_seeds_as_are_said_would_decide(paired: bool, share: float) -> N
     comparison = Comparison(claim("higher", 0.2), dict(enumerate(values)), dict.fromkeys(range(7), 0.0), paired=paired)
     found = estimate(comparison)
     n = found.seeds_needed(0.2, share)
-    assert n is not None
+    assert isinstance(n, int)
     # an independent reckoning: noncentral t of scipy.stats
     shift = (values.mean() - 0.2) / values.std(ddof=1) * np.array([math.sqrt(n - 1), math.sqrt(n)])
     below, enough = (
@@ -334,7 +334,7 @@ def test_where_signs_disagree_as_many_seeds_as_the_sign_test_needs_too() -> None
     share = 0.00625
     found = estimate(Comparison(claim("higher", 0.2), dict(enumerate(values)), 0.0))
     n = found.seeds_needed(0.2, share)
-    assert found.doubtful and n is not None and n > 11
+    assert found.doubtful and isinstance(n, int) and n > 11
 
     def power(m: int) -> float:
         critical = next(k for k in range(m + 1) if stats.binomtest(k, m).pvalue <= share and k > m / 2)
@@ -368,12 +368,28 @@ def test_three_values_are_never_skewed_and_four_may_be() -> None:
 def test_the_nearer_of_mean_and_median_decides_how_many_seeds_are_needed() -> None:
     far = [5.0, 5.2, 4.9, 5.1, 0.31, 0.32, 0.3, 0.29, 0.31, 0.33]
     near = estimate(Comparison(claim("higher", 0.3), dict(enumerate(far)), dict.fromkeys(range(10), 0.0)))
-    assert near.median < near.effect and (near.seeds_needed(0.3, 0.05) or 10_000) > 100
+    seeds = near.seeds_needed(0.3, 0.05)
+    assert near.median < near.effect and (seeds == "many" or (isinstance(seeds, int) and seeds > 100))
 
 
 def test_no_number_of_seeds_decides_where_the_effect_lies_on_the_margin() -> None:
     (verdict,) = decide([compare("higher", [0.5, 1.0, 1.5, 0.9, 1.1])])
     assert verdict.needed == "none" and "margin" in needed(verdict)["en"]
+
+
+def test_more_seeds_than_anybody_runs_are_not_called_none() -> None:
+    values = [0.0103 + way * 0.03 for way in (-1, 1, -1, 1, -1, 1, -1, 1, -1, 1)]
+    (verdict,) = decide([Comparison(claim("higher", 0.01), dict(enumerate(values)), 0.0)])
+    assert verdict.needed == "many" and f"{MOST_SEEDS:,}" in needed(verdict)["en"] and needed(verdict)["ko"]
+
+
+def test_at_a_margin_of_nothing_what_is_refuted_is_the_opposite() -> None:
+    """Holm decides the second at 5 %, while its interval at 97.5 % reaches above 0."""
+    clear = Comparison(replace(claim("higher", 0.0), id="clear"), dict(enumerate([5.0, 5.1, 4.9, 5.0, 5.05])), 0.0)
+    second = Comparison(claim("higher", 0.0), {seed: seed - 2 - 2.1213 for seed in range(5)}, 0.0)
+    verdict = decide([clear, second])[1]
+    assert verdict.interval is not None and verdict.interval[1] > 0
+    assert (verdict.verdict, verdict.way) == ("refuted", "opposite")
 
 
 @pytest.mark.parametrize("unit", [1.0, 0.1, 1e-6, 1e-14, 1e-100, 1e-250, 1e100, 1e250])

@@ -135,6 +135,18 @@ def test_other_settings_are_another_scale_and_another_machine_is_not() -> None:
     assert found.scales[0].origin.steps == (140, 140)
 
 
+def test_a_record_that_lacks_a_setting_is_of_the_scale_with_the_best_seeds() -> None:
+    small, large = a_record(range(600, 605), images=100), a_record(range(300, 310), date="1", images=1000)
+    for records in ((REPEATED, small, large), (large, small, REPEATED)):
+        found = known(*records)
+        assert found.scales[0].seeds == [*range(100, 105), *range(300, 310)] and len(found.scales) == 2
+
+
+def test_claims_that_name_each_other_are_one_test() -> None:
+    twins = (replace(CLEAR, same_as="study.twin"), replace(CLEAR, id="study.twin", same_as=CLEAR.id))
+    assert risk(evidence(twins, seed_sets([a_record(range(300, 310), twins, date="1")]))).tests == 1
+
+
 @pytest.mark.parametrize(("kind", "scales"), [("cifar10", 1), ("folder", 2)])
 def test_only_folders_are_told_apart_by_where_they_are(kind: str, scales: int) -> None:
     places = [a_record(range(first, first + 3), data=f"{kind}:/{first}/c", date="1") for first in (300, 310)]

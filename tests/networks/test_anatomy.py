@@ -50,6 +50,21 @@ def test_resnet50_as_table_1() -> None:
     assert round(sum(row.macs for row in rows.values()) / 1e9, 3) == 3.858
 
 
+def test_unlike_blocks_of_a_stage_are_told_apart() -> None:
+    with torch.device("meta"):
+        ablated = {row.name: row for row in stages(zoo.build("cifar_shortcut_ablation", depth=20), (3, 32, 32))}
+        mobile = {row.name: row for row in stages(zoo.build("efficientnet_b0"), (3, 224, 224))}
+    assert ablated["units"].blocks == (
+        "3 × [3×3, 16 · 3×3, 16] + 3 × [3×3, 32 · 3×3, 32], /2 + 3 × [3×3, 64 · 3×3, 64], /2"
+    )
+    assert mobile["features.2"].blocks == (
+        "1 × [1×1, 96 · 3×3, 96 (depthwise) · 1×1, 24], /2 + 1 × [1×1, 144 · 3×3, 144 (depthwise) · 1×1, 24]"
+    )
+    layers_and_blocks = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Sequential(nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3)))
+    (row,) = stages(nn.Sequential(layers_and_blocks), (3, 8, 8))
+    assert row.blocks == "1 × [3×3, 8] + 1 × [1×1, 8 · 3×3, 8]"
+
+
 def test_the_difference_from_torchvision_is_the_strides() -> None:
     done = reslab_here("models", "resnet50", "--diff", "torchvision/resnet50", "--json")
     record = json.loads(done.stdout)

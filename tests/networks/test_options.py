@@ -135,7 +135,7 @@ def test_receptive_fields_know_dilation_and_leave_out_shortcuts() -> None:
         anatomy.stages(reslab.build("cifar_shortcut_ablation", depth=20, **kind), (3, 32, 32))
         for kind in ({}, {"kind": "convolution"})
     )
-    assert max(row.receptive_field for row in plain) == max(row.receptive_field for row in mixed) == 81
+    assert [{row.name: row.receptive_field for row in rows}["last"] for rows in (plain, mixed)] == [81, 81]
     dilated = nn.Sequential(nn.Conv2d(3, 3, 3, dilation=4), nn.Conv2d(3, 3, 3))
     assert [row.receptive_field for row in anatomy.stages(dilated, (3, 32, 32))] == [9, 11]
 
@@ -143,8 +143,10 @@ def test_receptive_fields_know_dilation_and_leave_out_shortcuts() -> None:
 @pytest.mark.parametrize(
     ("name", "last", "field"),
     [
-        ("resnet50", "fc", 483),
-        ("torchvision/vit_b_16", "…", 16),  # the patches, of which each token sees one before they mix
+        ("resnet50", "layer4", 483),  # then the pool, which sees the whole image
+        ("preresnet18", "bn_last", 435),
+        ("torchvision/vgg11", "features.20", 150),
+        ("torchvision/vit_b_16", "conv_proj", 16),  # then tokens that mix
         ("torchvision/shufflenet_v2_x0_5", "maxpool", 7),  # then branches beside each other, both with a stride
         ("torchvision/squeezenet1_1", "features.2", 7),  # then convolutions beside each other
         ("lowlevel/resnet18", None, None),  # whose layers are no modules

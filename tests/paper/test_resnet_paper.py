@@ -249,7 +249,7 @@ def test_v2_is_the_papers_words(name: str) -> None:
 
 
 def test_v2_counts_by_closed_form() -> None:
-    """Parameters of the pre-activation bottleneck network of 9n+2 layers, from section 3.2's description alone."""
+    """Parameters of the pre-activation bottleneck network of 9n+2 layers, from section 4.1 and the appendix alone."""
 
     def count(n: int) -> int:
         total = 3 * 16 * 9 + 2 * 16  # stem and its BatchNorm, which the first unit shares

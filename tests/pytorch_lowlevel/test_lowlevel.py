@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from helpers import NoFloat64
 from torch import Tensor, nn
 
 from reslab.networks import zoo
@@ -331,6 +332,22 @@ def test_relu_is_flat_at_zero() -> None:
     x = torch.tensor([-1.0, 0.0, 2.0], requires_grad=True)
     lowlevel.relu(x).sum().backward()
     assert x.grad is not None and x.grad.tolist() == [0, 0, 1]
+
+
+def test_half_precision_adds_up_in_float32() -> None:
+    x = 300 + 8 * torch.randn(4, 2, 64, 64, generator=torch.Generator().manual_seed(0))
+    var, mean = torch.var_mean(x.half().double(), (0, 2, 3), correction=0)
+    found = lowlevel.batch_statistics(x.half())
+    assert [each.dtype for each in found] == [torch.float16] * 2
+    assert torch.allclose(found[0].double(), mean, rtol=1e-3) and torch.allclose(found[1].double(), var, rtol=1e-3)
+
+
+def test_a_device_without_float64_is_given_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lowlevel, "_exact", lambda t: torch.float32)
+    _, params, stats = twin(18, torch.float32, disturbed=False)
+    with NoFloat64():
+        step = lowlevel.loss_and_gradients(params, stats, torch.randn(2, 3, 32, 32), torch.tensor([1, 2]))
+    assert step.loss.isfinite()
 
 
 def test_a_file_that_counts_no_batches_has_tracked_none() -> None:

@@ -158,6 +158,13 @@ def test_what_cannot_be_shared_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
         run_trial(shared_trial(), tmp_path)
 
 
+def test_only_torchrun_has_processes_that_do_not_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")  # of a system that starts jobs
+    assert devices.is_main_process()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert not devices.is_main_process()
+
+
 def test_precision_and_device_are_checked_and_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     with refused(UnusableError, "--precision 16"):
         devices.check("cpu", "16")

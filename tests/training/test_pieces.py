@@ -20,7 +20,7 @@ from reslab.training.evaluation import evaluate_each
 from reslab.training.loop import Trainer, generator
 from reslab.training.mixing import mixed
 from reslab.training.muon import Muon
-from reslab.training.objective import Classes
+from reslab.training.objective import Classes, OwnLoss
 from reslab.training.optimizers import optimizers_of
 from reslab.training.recipes import FAST, Cosine, Recipe
 
@@ -157,6 +157,32 @@ def test_norms_and_biases_do_not_decay_and_muon_takes_the_filters() -> None:
     muon, rest = optimizers_of(network, recipe(optimizer="muon"))
     assert isinstance(muon, Muon) and muon.param_groups[0]["params"] == [network[0].weight]
     assert sum(len(group["params"]) for group in rest.param_groups) == 5
+    network.register_parameter("scale", nn.Parameter(torch.zeros(1, 2, 1, 1)))
+    assert optimizers_of(network, recipe(optimizer="muon"))[0].param_groups[0]["params"] == [network[0].weight]
+
+
+def test_cutmix_of_what_is_no_image_is_refused() -> None:
+    with refused(MismatchError, "cutmix", [4, 3]):
+        mixed(torch.randn(4, 3), torch.arange(4), recipe(cutmix=1.0), torch.Generator().manual_seed(0))
+
+
+def test_an_own_loss_is_evaluated_without_learning_from_what_is_held_out() -> None:
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = nn.Dropout(0.5)
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
+            self.seen += 1.0  # whatever its mode
+            return F.cross_entropy(self.drop(outputs), labels)
+
+    mine, network = Centred(), nn.Linear(3, 4)
+    batch = torch.randn(8, 3), torch.arange(8) % 4
+    first, second = (OwnLoss(mine).evaluate_each(network, [batch])[0] for _ in range(2))
+    with torch.no_grad():
+        assert first == second and first["loss"] == pytest.approx(float(F.cross_entropy(network(batch[0]), batch[1])))
+    assert mine.training and mine.seen == 0
 
 
 def test_without_momentum_a_recipe_is_plain_sgd() -> None:
@@ -199,6 +225,15 @@ def test_the_average_is_the_recursion_and_its_statistics_are_averaged() -> None:
         expected = decay * expected + (1 - decay) * step
     assert average.network.weight.tolist() == pytest.approx([expected] * 2)
     assert average.network.num_batches_tracked == 20 and not average.network.weight.requires_grad
+
+
+def test_the_average_of_complex_weights_is_one() -> None:
+    network = nn.Module()
+    network.register_parameter("weight", nn.Parameter(torch.ones(2, dtype=torch.complex64)))
+    average = Average(network, 0.5)
+    network.weight.data.fill_(3j)
+    average.update(network, 100)
+    assert average.network.weight.tolist() == [0.5 + 1.5j] * 2
 
 
 class KilledError(Exception):

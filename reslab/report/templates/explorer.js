@@ -18,12 +18,14 @@ const explorer = (() => {
         params += 2 * numbers[0];
       } else if (word === "global") {
         map.size = 1;
+        map.field = null; // which sees the whole image
       } else if (word === "linear") {
         const [inputs, outputs, bias] = numbers;
         params += inputs * outputs + bias * outputs;
         macs += inputs * outputs;
         map.channels = outputs;
         map.flat = true;
+        map.field = null;
       } else if (word === "pool") {
         look(map, ...numbers);
       } else {
@@ -139,7 +141,7 @@ const explorer = (() => {
   /** Return both languages, of which the page shows one. */
   const both = (ko, en) => [element("span", { class: "ko", lang: "ko" }, ko), element("span", { class: "en", lang: "en" }, en)];
 
-  const whole = (number) => number.toLocaleString("en-US");
+  const whole = (number) => number?.toLocaleString("en-US") ?? "–";
   const shape = (output) => output.join("×");
   const drawn = (stage) => stage.blocks.filter((block) => block.layers.some(([word]) => !["norm", "global"].includes(word)));
 
@@ -279,7 +281,7 @@ const explorer = (() => {
     const measures = [
       [both("매개변수", "parameters"), sum(first, "params"), sum(second, "params")],
       [both("곱셈-누산 (MACs)", "multiply-adds (MACs)"), sum(first, "macs"), sum(second, "macs")],
-      [both("수용 영역 (픽셀)", "receptive field (pixels)"), first.at(-1).field, second.at(-1).field],
+      [both("수용 영역 (픽셀)", "receptive field (pixels)"), ...[first, second].map((stages) => Math.max(...stages.map(({ field }) => field)))],
       [both("블록", "blocks"), ...[first, second].map((stages) => stages.reduce((count, stage) => count + (stage.words.includes("[") ? stage.blocks.length : 0), 0))],
     ];
     body.replaceChildren(...measures.map(([name, one, two]) => {
